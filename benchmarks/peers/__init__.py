@@ -1,0 +1,1 @@
+"""The peers: standalone programs that do not import mmgraph."""

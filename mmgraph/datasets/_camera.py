@@ -1,0 +1,215 @@
+"""Takes and draws the images of ``SyntheticPosts``."""
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mmgraph.data import Post, SceneGraph, TextGraph, Vocabulary
+from mmgraph.datasets import _grammar as grammar
+from mmgraph.datasets._writer import Dice, Text
+
+__all__ = ['Camera', 'Draft']
+
+_MAX_OBJECTS = 10  # What MEGA's detector keeps.
+# How often the image shows a word that it could show.
+_SHOWN_MENTION, _SHOWN_CONTEXT = 0.95, 0.85
+_GRID = (4, 3)  # Cells of the image; an object sits in one of them.
+
+
+class Draft(NamedTuple):
+    text: Text
+    relation: str
+    shown: str | None  # The cue that the image decides for.
+    relevant: bool
+    group: int
+
+
+class Shot(NamedTuple):
+    labels: list[str]
+    matches: list[tuple[int, int]]  # (word, object)
+    edges: list[tuple[int, int, int]]  # (subject, object, predicate)
+    decides: int  # The deciding object; -1 if there is none.
+
+
+class Camera:
+    r"""Takes the image of each post and runs a faulty detector over it."""
+    def __init__(
+        self,
+        vocabularies: Mapping[str, Vocabulary],
+        split: str,
+        seed: Sequence[int],
+        world_seed: Sequence[int],
+        noise: float,
+        distractors: int,
+        object_dim: int,
+    ) -> None:
+        self.vocabularies = vocabularies
+        self.split = split
+        self.dice = Dice([*seed, 0])
+        self.generator = np.random.default_rng([*seed, 1])
+        self.noise = noise
+        self.distractors = distractors
+        self.labels = list(vocabularies['object'])
+        self.cues = [label for classes in grammar.CUE_CLASSES.values()
+                     for label in classes]
+        world = np.random.default_rng(list(world_seed))
+        self.prototypes = world.standard_normal(
+            (len(self.labels), object_dim), dtype=np.float32)
+        self.prototypes *= math.sqrt(object_dim) / np.linalg.norm(
+            self.prototypes, axis=1, keepdims=True)
+
+    def take(self, drafts: list[Draft]) -> list[Post]:
+        shots = [self._shoot(draft) for draft in drafts]
+        sizes = [len(shot.labels) for shot in shots]
+        ptr = np.cumsum([0, *sizes])
+        label = np.array(self.vocabularies['object'].to_ids(
+            name for shot in shots for name in shot.labels), dtype=np.int64)
+        x = self.generator.standard_normal(
+            (label.size, self.prototypes.shape[1]), dtype=np.float32)
+        x *= np.float32(self.noise)
+        x += self.prototypes[label]
+        flat = dict(x=x, label_id=label, box=self._boxes(label, ptr),
+                    score=self._scores(ptr))
+        store = {key: torch.from_numpy(value).split(sizes)
+                 for key, value in flat.items()}
+        texts: dict[int, TextGraph] = {}
+        posts = []
+        for i, (draft, shot) in enumerate(zip(drafts, shots)):
+            if draft.group not in texts:
+                texts[draft.group] = self._parse(draft.text)
+            table = _columns(shot.edges, 3)
+            scene = SceneGraph.build(
+                table[:2], sizes[i], table[2],
+                **{key: value[i] for key, value in store.items()})
+            post = Post.build(texts[draft.group], scene,
+                              post_id=f'{self.split}-{i}')
+            post['word', 'matches', 'object'].edge_index = _columns(
+                shot.matches, 2)
+            decides = torch.zeros(sizes[i], dtype=torch.bool)
+            if shot.decides >= 0:
+                decides[shot.decides] = True
+            post['object'].decides = decides
+            post['image'].decides = torch.tensor([shot.decides >= 0])
+            post['image'].relevant = torch.tensor([draft.relevant])
+            posts.append(post)
+        return posts
+
+    def _parse(self, text: Text) -> TextGraph:
+        pos = self.vocabularies['pos'].to_ids(text.pos)
+        return TextGraph.from_heads(
+            text.words, text.heads, text.labels,
+            self.vocabularies['dependency'], pos_id=torch.tensor(pos))
+
+    def _shoot(self, draft: Draft) -> Shot:
+        dice, text = self.dice, draft.text
+        decider = (None if draft.shown is None
+                   else grammar.CLASS_OF_WORD[draft.shown])
+        # What no false object may be: anything that the text names, nor
+        # another sign of a relation that it leaves open.
+        named = {label for _, label in text.referents}
+        seen: list[tuple[str, int]] = []  # (class, word or -1)
+        if draft.relevant:
+            for cue in text.cues:
+                named.update(grammar.CUE_CLASSES[grammar.CUE_RELATION[cue]])
+            for word, label in text.referents:
+                if label in grammar.SHOWN_AS:
+                    shown = dice.roll() < _SHOWN_MENTION
+                    label = dice.pick(grammar.SHOWN_AS[label])
+                elif label in grammar.CONTEXT:
+                    shown = dice.roll() < _SHOWN_CONTEXT
+                else:
+                    shown = decider in (None, label)
+                if shown and (label == decider or dice.roll() >= self.noise):
+                    seen.append((label, word))
+            # What every photo holds beside its subject, then plain errors.
+            seen += [(label, -1) for label in dice.sample(
+                [label for label in self.cues if label not in named],
+                self.distractors)]
+            seen += [(label, -1) for label in dice.sample(
+                [label for label in grammar.CONTEXT if label not in named],
+                dice.below(3))]
+            false = sum(dice.roll() < self.noise for _ in range(3))
+        else:
+            false = 3 + dice.below(6)
+        others = [label for label in self.labels if label not in named]
+        seen += [(dice.pick(others), -1) for _ in range(false)]
+        # Never too many: the deciding object comes before the false ones.
+        seen = seen[:_MAX_OBJECTS]
+        seen = dice.shuffled(seen)
+        labels = [label for label, _ in seen]
+        edges = self._edges(draft, {word: i for i, (_, word)
+                                    in enumerate(seen) if word >= 0},
+                            len(seen))
+        return Shot(labels,
+                     sorted((word, i) for i, (_, word) in enumerate(seen)
+                            if word >= 0),
+                     [(s, o, self._predicate(labels[s], labels[o]))
+                      for s, o in edges],
+                     labels.index(decider) if decider is not None else -1)
+
+    def _edges(self, draft: Draft, place: dict[int, int],
+               size: int) -> list[tuple[int, int]]:
+        dice = self.dice
+        pairs = []
+        if draft.relevant:
+            tops = []
+            for word in sorted(place):
+                up = draft.text.heads[word]
+                while up >= 0 and up not in place:
+                    up = draft.text.heads[up]
+                if up >= 0:
+                    pairs.append((place[up], place[word]))
+                else:
+                    tops.append(place[word])
+            pairs += [(tops[0], top) for top in tops[1:]]
+            pairs = [pair for pair in pairs if dice.roll() >= self.noise]
+        if size > 1:
+            named = set(place.values())
+            for i in range(size):
+                # What the text does not name is often beside something.
+                rate = self.noise if i in named else 0.5
+                if dice.roll() < rate:
+                    other = (i + 1 + dice.below(size - 1)) % size
+                    if (i, other) not in pairs and (other, i) not in pairs:
+                        pairs.append((other, i))
+        return sorted(pairs)
+
+    def _predicate(self, subject: str, other: str) -> int:
+        kinds = grammar.kind_of(subject), grammar.kind_of(other)
+        label = self.dice.pick(grammar.PREDICATES[kinds])
+        return int(self.vocabularies['predicate'].to_id(label))
+
+    def _scores(self, ptr: Any) -> Any:
+        r"""Detection scores, falling within each image."""
+        image = np.repeat(np.arange(ptr.size - 1), np.diff(ptr))
+        score = self.generator.uniform(0.3, 1.0, image.size)
+        return score[np.lexsort((-score, image))].astype(np.float32)
+
+    def _boxes(self, label: Any, ptr: Any) -> Any:
+        r"""One box a cell of a grid. Sizes depend on the kind of object only,
+        so that boxes do not tell cues apart.
+        """
+        columns, rows = _GRID
+        image = np.repeat(np.arange(ptr.size - 1), np.diff(ptr))
+        cells = self.generator.random((ptr.size - 1, columns * rows))
+        cell = cells.argsort(1)[image, np.arange(label.size) - ptr[image]]
+        kinds = [grammar.kind_of(name) for name in self.labels]
+        reach = np.array([{'person': (1.0, 1.4), 'place': (1.4, 1.3),
+                           'thing': (0.8, 0.8)}[kind] for kind in kinds])
+        jitter = self.generator.uniform(-0.1, 0.1, (label.size, 2))
+        scale = self.generator.uniform(0.85, 1.1, (label.size, 1))
+        grid = np.array([columns, rows])
+        centre = (np.stack([cell % columns, cell // columns], 1)
+                  + 0.5 + jitter) / grid
+        half = reach[label] * scale / grid / 2
+        return np.concatenate([centre - half, centre + half], 1).clip(
+            0, 1).astype(np.float32)
+
+
+def _columns(rows: Sequence[Sequence[int]], width: int) -> Tensor:
+    if not rows:
+        return torch.empty(width, 0, dtype=torch.long)
+    return torch.tensor(rows).t().contiguous()

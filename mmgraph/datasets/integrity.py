@@ -1,0 +1,433 @@
+"""Is the corpus there, whole, and the published one? And what is in it?"""
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_args
+
+from mmgraph.datasets.manifest import MNRE_MANIFEST
+from mmgraph.datasets.mnre import (
+    MNRELine,
+    MNRESource,
+    find_scenes,
+    find_source,
+    find_trees,
+    read_mnre,
+)
+from mmgraph.errors import InputError
+from mmgraph.parse.conllu import read_conllu
+from mmgraph.parse.labels import CLEAR
+from mmgraph.parse.scene_graph import read_slot_relations
+from mmgraph.typing import MNREVersion, PathLike, Split
+
+__all__ = ['Finding', 'Report', 'Stats', 'check', 'data_check', 'data_stats',
+           'stats']
+
+_VERSIONS = ('v2', 'v1')
+_SPLITS = get_args(Split)
+assert set(_VERSIONS) == set(get_args(MNREVersion))
+
+# Problems shown a file; the number of all is always shown.
+_SHOWN = 5
+
+# First bytes of the picture formats that social media use.
+_PICTURES = (b'\xff\xd8\xff', b'\x89PNG\r\n\x1a\n', b'GIF8', b'RIFF')
+
+
+@dataclass
+class Finding:
+    r"""What was found of one kind of file of one split.
+
+    Args:
+        version (str): :obj:`'v1'` or :obj:`'v2'`.
+        split (str): :obj:`'train'`, :obj:`'val'` or :obj:`'test'`.
+        kind (str): :obj:`'text'`, :obj:`'trees'`, :obj:`'scenes'` or
+            :obj:`'images'`.
+        status (str): :obj:`'published'`, :obj:`'differs'` (readable, but not
+            the published bytes), :obj:`'there'` (nothing to compare with),
+            :obj:`'missing'`, :obj:`'unreadable'` or :obj:`'damaged'`.
+        detail (str): Counts.
+        path (str): The file.
+        problems (list of str): One line each, file and line first.
+        fatal (bool): Whether this makes the corpus unusable as it is.
+    """
+    version: str
+    split: str
+    kind: str
+    status: str
+    detail: str = ''
+    path: str = ''
+    problems: list[str] = field(default_factory=list)
+    fatal: bool = False
+
+
+@dataclass
+class Report:
+    r"""What :func:`check` found.
+
+    Args:
+        root (str): The folder.
+        findings (list of Finding): One a file.
+    """
+    root: str
+    findings: list[Finding]
+
+    @property
+    def ok(self) -> bool:
+        r"""Whether every text is there and nothing is damaged."""
+        return not any(found.fatal for found in self.findings)
+
+    def __str__(self) -> str:
+        rows = [(f.version, f.split, f.kind, f.status, f.detail)
+                for f in self.findings]
+        lines = [f'MNRE in {self.root}', '',
+                 *_table(('version', 'split', 'what', 'status', 'detail'),
+                         rows)]
+        for found in self.findings:
+            lines += ['', *found.problems[:_SHOWN]] if found.problems else []
+            if len(found.problems) > _SHOWN:
+                lines.append(f'… and {len(found.problems) - _SHOWN} more in '
+                             f'{found.path}')
+        bad = sum(found.fatal for found in self.findings)
+        return '\n'.join([*lines, '', 'ok' if self.ok else
+                          f'{bad} of {len(self.findings)} are missing or '
+                          f'damaged'])
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    table = [header, *rows]
+    widths = [max(len(row[i]) for row in table) for i in range(len(header))]
+    lines = ['  '.join(cell.ljust(width) for cell, width
+                       in zip(row, widths, strict=True)).rstrip()
+             for row in table]
+    return [lines[0], '  '.join('-' * width for width in widths), *lines[1:]]
+
+
+def check(
+    root: PathLike,
+    image_dir: PathLike | None = None,
+    conllu_dir: PathLike | None = None,
+    scene_dir: PathLike | None = None,
+) -> Report:
+    r"""Reads every file of MNRE that a folder should hold and says what is
+    there, missing, unreadable, damaged, or not the published one. A version
+    of which there is no text at all is no fault if the other is there.
+
+    Args:
+        root (str): As in :class:`~mmgraph.datasets.MNRE`.
+        image_dir (str, optional): The folder of the pictures, or of one
+            folder a split. (default: :obj:`None`)
+        conllu_dir (str, optional): As in :class:`~mmgraph.datasets.MNRE`.
+        scene_dir (str, optional): As in :class:`~mmgraph.datasets.MNRE`.
+
+    Raises:
+        InputError: If :obj:`root` or :obj:`image_dir` is not a folder.
+    """
+    for folder in (root, image_dir):
+        if folder is not None and not Path(folder).is_dir():
+            raise InputError('no such folder', folder)
+    findings: list[Finding] = []
+    for version in _VERSIONS:
+        found = [list(_check_split(Path(root), version, split, image_dir,
+                                   conllu_dir, scene_dir))
+                 for split in _SPLITS]
+        findings += [finding for group in found for finding in group]
+    there = {f.version for f in findings
+             if f.kind == 'text' and f.status != 'missing'}
+    for finding in findings:
+        if there and finding.version not in there:
+            finding.fatal = False
+    return Report(str(root), findings)
+
+
+def _check_split(
+    root: Path,
+    version: str,
+    split: str,
+    image_dir: PathLike | None,
+    conllu_dir: PathLike | None,
+    scene_dir: PathLike | None,
+) -> Iterator[Finding]:
+    text, lines = _check_text(root, version, split)
+    yield text
+    texts = {line.image: line.words for line in lines}
+    trees = Finding(version, split, 'trees', 'missing')
+    try:
+        path = find_trees(root, version, split, conllu_dir)
+        trees = _check_trees(trees, path, texts)
+    except InputError as error:
+        trees.problems.append(str(error))
+    yield trees
+    if version == 'v1':
+        scenes = Finding(version, split, 'scenes', 'missing')
+        try:
+            path = find_scenes(root, split, scene_dir)
+            scenes = _check_scenes(scenes, path, texts)
+        except InputError as error:
+            scenes.problems.append(str(error))
+        yield scenes
+    if image_dir is not None:
+        yield _check_images(Finding(version, split, 'images', 'there'),
+                            Path(image_dir), texts)
+
+
+def _check_text(
+    root: Path,
+    version: str,
+    split: str,
+) -> tuple[Finding, list[MNRELine]]:
+    found = Finding(version, split, 'text', 'missing')
+    try:
+        source = find_source(root, version, split)
+    except InputError as error:
+        found.problems.append(str(error))
+        found.fatal = True
+        return found, []
+    found.path = source.name
+    data = _read(source, found, f'{version}_{split}.txt')
+    if data is None:
+        return found, []
+    lines: list[MNRELine] = []
+    for line in read_mnre(data, version, source.name):
+        if isinstance(line, MNRELine):
+            lines.append(line)
+        else:
+            found.problems.append(str(line))
+    images = len({line.image for line in lines})
+    found.detail = f'{len(lines)} instances, {images} images'
+    if found.problems:
+        found.detail += f', {len(found.problems)} bad lines'
+    published = _PUBLISHED_LINES[version, split]
+    if found.status == 'differs' and len(lines) < published:
+        found.problems.append(f'{source.name}: {len(lines)} good lines, the '
+                              f'published file has {published}')
+    if found.problems:
+        found.status, found.fatal = 'damaged', True
+    return found, lines
+
+
+_PUBLISHED_LINES = {
+    ('v2', 'train'): 12247, ('v2', 'val'): 1624, ('v2', 'test'): 1614,
+    ('v1', 'train'): 7824, ('v1', 'val'): 975, ('v1', 'test'): 1282,
+}
+
+
+def _read(source: MNRESource, found: Finding, name: str) -> bytes | None:
+    try:
+        data = source.read_bytes()
+    except InputError as error:
+        found.problems.append(str(error))
+        found.status, found.fatal = 'unreadable', True
+        return None
+    found.status = MNRE_MANIFEST.status(name, data)
+    return data
+
+
+def _check_trees(
+    found: Finding,
+    path: Path,
+    texts: dict[str, list[str]],
+) -> Finding:
+    found.path = str(path)
+    if _read(MNRESource(path), found, path.name) is None:
+        return found
+    names = set()
+    try:
+        for name, graph in read_conllu(path, CLEAR):
+            names.add(name)
+            if name in texts and graph.words != texts[name]:
+                found.problems.append(f'{path}: sentence {name} has other '
+                                      f'words than the text')
+    except InputError as error:
+        found.problems.append(str(error))
+    found.problems += [f'{path}: no tree of {name}'
+                       for name in sorted(texts.keys() - names)]
+    found.detail = f'{len(names)} trees'
+    if found.problems:
+        found.status, found.fatal = 'damaged', True
+    return found
+
+
+def _check_scenes(
+    found: Finding,
+    path: Path,
+    texts: dict[str, list[str]],
+) -> Finding:
+    found.path = str(path)
+    if _read(MNRESource(path), found, path.name) is None:
+        return found
+    try:
+        graphs = read_slot_relations(path)
+    except InputError as error:
+        graphs = {}
+        found.problems.append(str(error))
+    empty = sum(graph.num_nodes == 0 for graph in graphs.values())
+    found.detail = f'{len(graphs)} scene graphs, {empty} without relations'
+    found.problems += [f'{path}: no scene graph of {name}'
+                       for name in sorted(texts.keys() - graphs.keys())]
+    if found.problems:
+        found.status, found.fatal = 'damaged', True
+    return found
+
+
+def _check_images(
+    found: Finding,
+    folder: Path,
+    texts: dict[str, list[str]],
+) -> Finding:
+    found.path = str(folder)
+    missing, unreadable = [], []
+    for name in sorted(texts):
+        path = next((p for p in (folder / name, folder / found.split / name)
+                     if p.is_file()), None)
+        if path is None:
+            missing.append(f'{folder}: no image {name}')
+            continue
+        try:
+            with open(path, 'rb') as file:
+                if not file.read(8).startswith(_PICTURES):
+                    unreadable.append(f'{path}: not a picture')
+        except OSError as error:
+            unreadable.append(f'{path}: cannot read the file '
+                              f'({error.strerror})')
+    found.problems = unreadable + missing
+    found.detail = (f'{len(texts) - len(missing)} of {len(texts)}, '
+                    f'{len(unreadable)} unreadable')
+    # A post whose image is missing is a post without image; a broken file
+    # would stop a run half-way.
+    found.fatal = bool(unreadable)
+    if unreadable:
+        found.status = 'damaged'
+    elif len(missing) == len(texts):
+        found.status = 'missing'
+    return found
+
+
+@dataclass
+class Stats:
+    r"""Counts of one split, or of all splits of a version.
+
+    Args:
+        instances (int): Lines.
+        images (int): Distinct images.
+        sentences (int): Distinct texts.
+        tokens (int): Tokens, summed over the instances.
+        shortest (int): Fewest tokens of an instance.
+        longest (int): Most tokens of an instance.
+        relations (int): Distinct relations, the negative one included.
+        negative (int): Instances without relation.
+        head_first (int): Instances whose head starts before the tail.
+        overlapping (int): Instances whose mentions share a token.
+        same_start (int): Of these, instances whose mentions start together.
+        non_ascii (int): Instances with a character outside ASCII.
+        with_url (int): Instances with a token that starts with
+            :obj:`'http'`.
+        retweets (int): Instances that start with :obj:`'RT'`.
+    """
+    instances: int
+    images: int
+    sentences: int
+    tokens: int
+    shortest: int
+    longest: int
+    relations: int
+    negative: int
+    head_first: int
+    overlapping: int
+    same_start: int
+    non_ascii: int
+    with_url: int
+    retweets: int
+
+    @classmethod
+    def of(cls, lines: Sequence[MNRELine]) -> 'Stats':
+        r"""Counts the lines of a file."""
+        count: Counter[str] = Counter()
+        sizes = [len(line.words) for line in lines] or [0]
+        for line in lines:
+            (a, b), (c, d) = line.head, line.tail
+            overlap = max(a, c) < min(b, d)
+            words = line.words
+            count.update(
+                negative=line.relation_id == 0, head_first=a < c,
+                overlapping=overlap, same_start=overlap and a == c,
+                non_ascii=not ''.join(words).isascii(),
+                with_url=any(word.startswith('http') for word in words),
+                retweets=words[0] == 'RT')
+        return cls(
+            instances=len(lines),
+            images=len({line.image for line in lines}),
+            sentences=len({tuple(line.words) for line in lines}),
+            tokens=sum(sizes), shortest=min(sizes), longest=max(sizes),
+            relations=len({line.relation_id for line in lines}),
+            **{key: count[key] for key in (
+                'negative', 'head_first', 'overlapping', 'same_start',
+                'non_ascii', 'with_url', 'retweets')})
+
+    def rows(self) -> list[tuple[str, str]]:
+        r"""Name and value of each row of the printed table."""
+        n = max(self.instances, 1)
+        return [
+            ('instances', f'{self.instances:,}'),
+            ('images', f'{self.images:,}'),
+            ('distinct sentences', f'{self.sentences:,}'),
+            ('tokens, summed over instances', f'{self.tokens:,}'),
+            ('tokens per instance, mean/min/max',
+             f'{self.tokens / n:.1f}/{self.shortest}/{self.longest}'),
+            ('relations present', f'{self.relations}'),
+            ('share of None', f'{100 * self.negative / n:.1f} %'),
+            ('head before tail', f'{100 * self.head_first / n:.1f} %'),
+            ('mentions overlapping', f'{self.overlapping}'),
+            ('of these with the same start', f'{self.same_start}'),
+            ('rows holding a non-ASCII character', f'{self.non_ascii}'),
+            ('rows with a URL token', f'{self.with_url}'),
+            ('rows starting with RT', f'{self.retweets:,}'),
+        ]
+
+
+def stats(root: PathLike) -> dict[str, Stats]:
+    r"""Counts what a folder holds, by :obj:`'{version} {split}'` and
+    :obj:`'{version} all'`.
+
+    Raises:
+        InputError: If there is no text, or a line cannot be used.
+    """
+    table: dict[str, Stats] = {}
+    fault: InputError | None = None
+    for version in _VERSIONS:
+        everything: list[MNRELine] = []
+        for split in _SPLITS:
+            try:
+                source = find_source(root, version, split)
+            except InputError as error:
+                fault = fault or error
+                continue
+            lines = []
+            for line in read_mnre(source.read_bytes(), version, source.name):
+                if isinstance(line, InputError):
+                    raise line
+                lines.append(line)
+            table[f'{version} {split}'] = Stats.of(lines)
+            everything += lines
+        if everything:
+            table[f'{version} all'] = Stats.of(everything)
+    if not table and fault is not None:
+        raise fault
+    return table
+
+
+def data_check(root: PathLike, **folders: Any) -> tuple[str, int]:
+    r"""The text and the exit status of :obj:`mmgraph data check`: 0, or 1 if
+    something is missing or damaged. See :func:`check`.
+    """
+    report = check(root, **folders)
+    return str(report), 0 if report.ok else 1
+
+
+def data_stats(root: PathLike) -> tuple[str, int]:
+    r"""The text and the exit status of :obj:`mmgraph data stats`."""
+    table = stats(root)
+    columns = [value.rows() for value in table.values()]
+    rows = [(cells[0][0], *(cell[1] for cell in cells))
+            for cells in zip(*columns, strict=True)]
+    return '\n'.join(_table(('', *table), rows)), 0

@@ -1,0 +1,158 @@
+"""What the published files of a corpus are, byte by byte."""
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from mmgraph.errors import InputError
+from mmgraph.typing import PathLike
+from mmgraph.utils import atomic_path
+
+__all__ = ['MNRE_MANIFEST', 'FileEntry', 'Manifest']
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    r"""One file.
+
+    Args:
+        num_bytes (int): Its size.
+        sha256 (str): Its SHA-256, in hexadecimal.
+        version (str, optional): The version of the corpus: figures on two
+            versions cannot be compared. (default: :obj:`''`)
+        licence (str, optional): The licence that its authors state.
+            (default: :obj:`''`)
+        source (str, optional): Where it comes from. (default: :obj:`''`)
+    """
+    num_bytes: int
+    sha256: str
+    version: str = ''
+    licence: str = ''
+    source: str = ''
+
+    @classmethod
+    def of(cls, data: bytes, **fields: str) -> 'FileEntry':
+        r"""The entry of a file's content."""
+        return cls(len(data), hashlib.sha256(data).hexdigest(), **fields)
+
+
+class Manifest(dict[str, FileEntry]):
+    r"""Files by name.
+
+    Example:
+        >>> manifest = Manifest({'a.txt': FileEntry.of(b'abc')})
+        >>> manifest.status('a.txt', b'abc'), manifest.status('a.txt', b'x')
+        ('published', 'differs')
+    """
+    def status(self, name: str, data: bytes) -> str:
+        r""":obj:`'published'` if the content is the one listed,
+        :obj:`'differs'` if not, :obj:`'unlisted'` if the name is not listed.
+        """
+        entry = self.get(name)
+        if entry is None:
+            return 'unlisted'
+        found = FileEntry.of(data)
+        same = (found.num_bytes, found.sha256) == (entry.num_bytes,
+                                                   entry.sha256)
+        return 'published' if same else 'differs'
+
+    def write(self, path: PathLike, **more: Any) -> None:
+        r"""Writes the manifest as JSON.
+
+        Args:
+            path (str): The file.
+            **more: Further plain values, *e.g.* how the files were made.
+        """
+        files = {name: asdict(entry) for name, entry in self.items()}
+        with atomic_path(path) as part:
+            part.write_text(json.dumps({**more, 'files': files}, indent=1)
+                            + '\n', encoding='utf-8')
+
+    @classmethod
+    def read(cls, path: PathLike) -> 'Manifest':
+        r"""Reads what :meth:`write` wrote.
+
+        Raises:
+            InputError: If the file is not a manifest.
+        """
+        try:
+            files: Mapping[str, Any] = json.loads(
+                Path(path).read_text(encoding='utf-8'))['files']
+            return cls({name: FileEntry(**entry)
+                        for name, entry in files.items()})
+        except (OSError, ValueError, KeyError, TypeError,
+                AttributeError) as error:
+            raise InputError(f'not a manifest ({error})', path) from error
+
+
+_TEXT = dict(licence='none stated', source='thecharm/MNRE at 354211e')
+_SCENE = dict(version='v1', licence='MIT (code; nothing said of the data)',
+              source='thecharm/Mega at e5638f2')
+_TREE = dict(licence='derived from the text',
+             source='spaCy 3.8, small English pipeline')
+
+#: The files of MNRE as :class:`~mmgraph.datasets.MNRE` names them.
+MNRE_MANIFEST = Manifest({
+    'v2_train.txt': FileEntry(
+        3883710,
+        '1cc34438a00e2a2db73e4eba297820f926f62abd1fddc693caa13c58b62428b7',
+        version='v2', **_TEXT),
+    'v2_val.txt': FileEntry(
+        514842,
+        'c76865179b5678167b164c21fd25ed31f9a1416da393ac93ce70f32b00352b75',
+        version='v2', **_TEXT),
+    'v2_test.txt': FileEntry(
+        512573,
+        'f53c2f9b7739bea7d08aee4a91bfd6ec7432e1d0eeb83debf10f5d3291bc5215',
+        version='v2', **_TEXT),
+    'v1_train.txt': FileEntry(
+        2304335,
+        'ae0a5064731f5490954cb2ebff2071355066a7912ea1a89caa7ada6a351821ae',
+        version='v1', **_TEXT),
+    'v1_val.txt': FileEntry(
+        286170,
+        '630828449abf53a299f99fd4de62bc2d7dfda57fcc8da7579c2b97f52ed56619',
+        version='v1', **_TEXT),
+    'v1_test.txt': FileEntry(
+        377276,
+        'a449ab5b43a2be68900ca522fe05195f3454feedfd7c9531763f3c17eecc5df8',
+        version='v1', **_TEXT),
+    'v2_train.conllu': FileEntry(
+        4231924,
+        '72e2e65af914dcc80b5e99e5a39a36ece0758a20248587491dbb4f4113f449cb',
+        version='v2', **_TREE),
+    'v2_val.conllu': FileEntry(
+        537887,
+        '1ee504caf4176db397eab7e0f20c421f0528ed26b1b4d9954f8821a61fd9591a',
+        version='v2', **_TREE),
+    'v2_test.conllu': FileEntry(
+        525359,
+        '9a30bc3391f9bf3975951ec33a1126888aeee80fbe3f15be6b4513de823e361e',
+        version='v2', **_TREE),
+    'v1_train.conllu': FileEntry(
+        2244480,
+        '074a60f1c20beaaa34a3a80dcca72bdd821139c52b18109999e6a6e38329244f',
+        version='v1', **_TREE),
+    'v1_val.conllu': FileEntry(
+        277849,
+        'b1b99ec99c9d245bebdea49740ca39d8f4654d523fed2f852b2f99e81da668bb',
+        version='v1', **_TREE),
+    'v1_test.conllu': FileEntry(
+        379470,
+        '25563b1b9233f2183d2ade2caeb04dcc722fd27a8e10c3fd091e6d4db6d7ab7a',
+        version='v1', **_TREE),
+    'graph_of_image_train.json': FileEntry(
+        467240,
+        '98121709054eca6bb7cdaec5bd7d95527d7ef9da27fc4b1fef1745836b207d80',
+        **_SCENE),
+    'graph_of_image_val.json': FileEntry(
+        60281,
+        'ebcb1660e2043fdfaedee1bbfe99e31a9bc6ddc24eebc64f2c7b6ba25993384f',
+        **_SCENE),
+    'graph_of_image_test.json': FileEntry(
+        75433,
+        '66caf56dc6a7789dd7b236b75d466491344b0ff18fe09cacdfd5a087bbbc385d',
+        **_SCENE),
+})

@@ -1,0 +1,481 @@
+"""MNRE: relations between the mentions of a post with an image."""
+import ast
+import hashlib
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, cast, get_args
+
+from torch_geometric.transforms import BaseTransform
+
+from mmgraph import __version__
+from mmgraph.data import Post, SceneGraph, TextGraph, Vocabulary
+from mmgraph.datasets.base import PostDataset, Row, cached, content_hash
+from mmgraph.datasets.manifest import FileEntry, Manifest
+from mmgraph.datasets.mnre_relations import RELATIONS
+from mmgraph.errors import InputError
+from mmgraph.parse.conllu import read_conllu
+from mmgraph.parse.labels import CLEAR, UPOS
+from mmgraph.parse.scene_graph import SLOT_PREDICATES, read_slot_relations
+from mmgraph.typing import GraphRoute, MNREVersion, PathLike, Split
+from mmgraph.utils import cache_dir, data_dir, suggest
+
+__all__ = [
+    'MNRE', 'MNRELine', 'MNRESource', 'find_scenes', 'find_source',
+    'find_trees', 'read_mnre'
+]
+
+#: Goes up whenever the processed data would differ.
+_FORMAT = 1
+
+# The type of a mention is not in the files. For positive rows it could be
+# read off the label, which is the answer; so it stays unknown.
+_ENTITY_TYPES = Vocabulary(['unknown'], scheme='MNRE', unknown='unknown')
+
+_ZIP = 'mnre_txt_org.zip'
+
+
+class MNRESource(NamedTuple):
+    r"""A text file of the corpus, perhaps inside an archive.
+
+    Args:
+        path (Path): The file or the archive.
+        member (str): The file's name in the archive, else :obj:`''`.
+    """
+    path: Path
+    member: str = ''
+
+    @property
+    def name(self) -> str:
+        r"""The name to show."""
+        return f'{self.path}!{self.member}' if self.member else str(self.path)
+
+    def read_bytes(self) -> bytes:
+        r"""The whole file.
+
+        Raises:
+            InputError: If it cannot be read.
+        """
+        try:
+            if not self.member:
+                return self.path.read_bytes()
+            with zipfile.ZipFile(self.path) as archive:
+                return archive.read(self.member)
+        except (OSError, zipfile.BadZipFile, KeyError, RuntimeError) as error:
+            reason = getattr(error, 'strerror', None) or error
+            raise InputError(f'cannot read the file ({reason})',
+                             self.name) from error
+
+
+class MNRELine(NamedTuple):
+    r"""One line of a text file, checked.
+
+    Args:
+        words (list of str): The corpus's own tokens.
+        head (tuple): Word positions :obj:`(start, end)`, end exclusive.
+        tail (tuple): Likewise.
+        relation_id (int): Id in :obj:`RELATIONS`.
+        image (str): File name of the image.
+        line (int): The line's number, counted from 1.
+    """
+    words: list[str]
+    head: tuple[int, int]
+    tail: tuple[int, int]
+    relation_id: int
+    image: str
+    line: int
+
+
+def _candidates(root: Path, version: str, split: str) -> Iterator[MNRESource]:
+    yield MNRESource(root / f'{version}_{split}.txt')
+    if version == 'v2':
+        for folder in (root / 'mnre_txt', root):
+            # The corpus's own repository has a space in 'mnre_val .txt'.
+            for name in (f'mnre_{split}.txt', f'mnre_{split} .txt'):
+                yield MNRESource(folder / name)
+    else:
+        for path in sorted(root.glob(f'**/{_ZIP}')):
+            yield MNRESource(path, f'txt/ours_{split}.txt')
+
+
+def find_source(root: PathLike, version: str, split: str) -> MNRESource:
+    r"""The text file of a split, in a flat folder or in a clone of the
+    corpus's repository.
+
+    Raises:
+        InputError: If there is none; the message says what was looked for.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise InputError("no such folder; 'root' must hold MNRE's text files",
+                         root)
+    for source in _candidates(root, version, split):
+        if source.path.is_file():
+            return source
+    clone = (f'mnre_txt/mnre_{split}.txt' if version == 'v2' else
+             f'{_ZIP} with txt/ours_{split}.txt')
+    raise InputError(f'no text of MNRE {version} {split} here: neither '
+                     f'{version}_{split}.txt nor {clone} (a clone of the '
+                     f"corpus's repository)", root)
+
+
+def find_trees(
+    root: PathLike,
+    version: str,
+    split: str,
+    conllu_dir: PathLike | None = None,
+) -> Path:
+    r"""The dependency trees of a split.
+
+    Raises:
+        InputError: If they are not there; the message says what to do.
+    """
+    root = Path(root)
+    return _find(
+        f'{version}_{split}.conllu',
+        [Path(conllu_dir)] if conllu_dir else [root, root / 'mnre_txt'],
+        'The trees are not part of the corpus: parse the text and put the '
+        "file there, name its folder with 'conllu_dir', or choose "
+        "graph='none'")
+
+
+def find_scenes(
+    root: PathLike,
+    split: str,
+    scene_dir: PathLike | None = None,
+) -> Path:
+    r"""The scene graphs of a split of version 1.
+
+    Raises:
+        InputError: If they are not there; the message says what to do.
+    """
+    root = Path(root)
+    return _find(
+        f'graph_of_image_{split}.json',
+        [Path(scene_dir)] if scene_dir else [root, root.parent / 'mega'],
+        "Name its folder with 'scene_dir', or choose graph='dependency'")
+
+
+def _find(name: str, folders: list[Path], mend: str) -> Path:
+    for folder in folders:
+        if (folder / name).is_file():
+            return folder / name
+    raise InputError(f'no file {name} in this folder. {mend}', folders[0])
+
+
+def _span(value: Any, key: str, words: list[str]) -> tuple[int, int]:
+    if not isinstance(value, dict) or 'pos' not in value:
+        raise ValueError(f"'{key}' must be a dict with 'name' and 'pos' "
+                         f'(got {value!r:.60})')
+    pos = value['pos']
+    if not (isinstance(pos, list | tuple) and len(pos) == 2
+            and all(type(i) is int for i in pos)
+            and 0 <= pos[0] < pos[1] <= len(words)):
+        raise ValueError(
+            f"'{key}': 'pos' must be [start, end) with 0 <= start < end <= "
+            f'{len(words)}, the number of tokens (got {pos!r:.60})')
+    start, end = pos
+    name = value.get('name')
+    # Version 1 differs in white space in 3 % of the mentions.
+    if isinstance(name, str) and (''.join(name.split())
+                                  != ''.join(''.join(words[start:end])
+                                             .split())):
+        raise ValueError(f"'{key}': 'name' must be the tokens at 'pos' "
+                         f'[{start}, {end}); one of the two is wrong')
+    return start, end
+
+
+def _parse_line(text: str, line: int, relations: Vocabulary) -> MNRELine:
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
+        raise ValueError(f'not a Python dict literal '
+                         f'({type(error).__name__}); mend or remove the '
+                         f'line') from error
+    if not isinstance(value, dict):
+        raise ValueError(f'a line must be a dict (got '
+                         f'{type(value).__name__})')
+    # The corpus's description says 'image_id', its files 'img_id'.
+    if 'img_id' not in value and 'image_id' in value:
+        value['img_id'] = value['image_id']
+    missing = [key for key in ('token', 'h', 't', 'relation', 'img_id')
+               if key not in value]
+    if missing:
+        raise ValueError(f"key '{missing[0]}' is missing (found "
+                         f'{sorted(map(str, value))})')
+    words = value['token']
+    if not (isinstance(words, list) and words
+            and all(isinstance(word, str) and word for word in words)):
+        raise ValueError("'token' must be a list of words, none of them "
+                         'empty')
+    image = value['img_id']
+    if type(image) is int:
+        image = f'{image}.jpg'
+    if not isinstance(image, str) or not image:
+        raise ValueError(f"'img_id' must be the name of an image file "
+                         f'(got {image!r:.60})')
+    relation = value['relation']
+    if relation in ('None', 'none', None):
+        relation_id = 0
+    elif relation in relations:
+        relation_id = relations.to_id(relation)
+    else:
+        raise ValueError(_unknown_relation(relation, relations))
+    return MNRELine(words, _span(value['h'], 'h', words),
+                    _span(value['t'], 't', words), relation_id, image, line)
+
+
+def _unknown_relation(relation: Any, relations: Vocabulary) -> str:
+    for other in RELATIONS.values():
+        if other != relations and isinstance(relation, str) \
+                and relation in other:
+            return (f'{relation!r} is a relation of {other.scheme}, not of '
+                    f"{relations.scheme}; choose the other 'version'")
+    return (f'{relation!r:.60} is not a relation of {relations.scheme}; '
+            f'{suggest(relation, relations.labels)}')
+
+
+def read_mnre(
+    data: bytes,
+    version: str,
+    name: str = 'text',
+) -> Iterator[MNRELine | InputError]:
+    r"""Reads the lines of a text file, which are Python dict literals, not
+    JSON. A line that cannot be used comes as the error that says why, so that
+    the caller decides whether to go on.
+
+    Args:
+        data (bytes): The file.
+        version (str): :obj:`'v1'` or :obj:`'v2'`: whose relations.
+        name (str, optional): The file's name, for errors.
+    """
+    relations = RELATIONS[version]
+    seen: dict[str, tuple[list[str], int]] = {}
+    for line, raw in enumerate(data.split(b'\n'), 1):
+        try:
+            text = raw.decode('utf-8-sig' if line == 1 else 'utf-8').strip()
+            if not text:
+                continue
+            found = _parse_line(text, line, relations)
+            words, first = seen.setdefault(found.image, (found.words, line))
+            if words != found.words:
+                raise ValueError(f'image {found.image!r} has another text '
+                                 f'here than in line {first}')
+        except UnicodeDecodeError as error:
+            yield InputError(f'not UTF-8 text ({error.reason})', name, line)
+        except ValueError as error:
+            yield InputError(str(error), name, line)
+        else:
+            yield found
+
+
+class MNRE(PostDataset):
+    r"""The corpus of the `"MNRE: A Challenge Multimodal Dataset for Neural
+    Relation Extraction with Visual Evidence in Social Media Posts"
+    <https://doi.org/10.1109/ICME51207.2021.9428274>`_ paper (version 1, 31
+    relations) and of the `"Multimodal Relation Extraction with Efficient Graph
+    Alignment" <https://doi.org/10.1145/3474085.3476968>`_ paper (version 2, 23
+    relations): short posts, two mentions and their relation an instance.
+
+    Entity 0 is the head and entity 1 the tail; the head stands after the tail
+    in 12 to 19 % of the instances. The two versions share no image. Types of
+    mentions are not in the files.
+
+    The data is not downloaded. :obj:`root` is a clone of the corpus's own
+    repository or a folder with the files :obj:`{version}_{split}.txt`, and is
+    only read; what is made of it is kept under :obj:`$MMGRAPH_CACHE`.
+
+    Args:
+        root (str, optional): The folder; by default
+            :obj:`$MMGRAPH_DATA/mnre`. (default: :obj:`None`)
+        split (str, optional): :obj:`'train'`, :obj:`'val'` or :obj:`'test'`.
+            (default: :obj:`'train'`)
+        version (str, optional): :obj:`'v1'` or :obj:`'v2'`.
+            (default: :obj:`'v2'`)
+        graph (str, optional): What joins the words and what is known of the
+            image: :obj:`'none'` (words alone), :obj:`'dependency'` (trees of
+            :obj:`{version}_{split}.conllu`) or :obj:`'dependency+scene'`
+            (and scene graphs of :obj:`graph_of_image_{split}.json`, version 1
+            only). (default: :obj:`'dependency'`)
+        transform (BaseTransform, optional): Applied at each access.
+            (default: :obj:`None`)
+        pre_transform (BaseTransform, optional): Applied once to each post,
+            before it has mentions. Its :func:`repr` is part of the cache key;
+            a plain function, which shows only an address, is run every time.
+            (default: :obj:`None`)
+        force_reload (bool, optional): Do not read the cache.
+            (default: :obj:`False`)
+        log (bool, optional): Show a progress bar on stderr.
+            (default: :obj:`False`)
+        conllu_dir (str, optional): Where the trees are, if not in
+            :obj:`root`. (default: :obj:`None`)
+        scene_dir (str, optional): Where the scene graphs are, if neither in
+            :obj:`root` nor in :obj:`root/../mega`. (default: :obj:`None`)
+
+    Raises:
+        ValueError: If a choice is unknown, or scene graphs are asked for
+            version 2.
+        InputError: If a file is missing or a line cannot be used; the message
+            names the file and the line.
+    """
+    def __init__(
+        self,
+        root: PathLike | None = None,
+        split: Split = 'train',
+        version: MNREVersion = 'v2',
+        graph: GraphRoute = 'dependency',
+        transform: BaseTransform | None = None,
+        pre_transform: BaseTransform | None = None,
+        force_reload: bool = False,
+        log: bool = False,
+        conllu_dir: PathLike | None = None,
+        scene_dir: PathLike | None = None,
+    ) -> None:
+        for name, value, choices in (('split', split, get_args(Split)),
+                                     ('version', version,
+                                      get_args(MNREVersion)),
+                                     ('graph', graph, get_args(GraphRoute))):
+            if value not in choices:
+                raise ValueError(f"'{name}' is unknown (got {value!r}); "
+                                 f'{suggest(value, choices)}')
+        if graph == 'dependency+scene' and version == 'v2':
+            raise ValueError(
+                "graph='dependency+scene' needs version='v1': no scene graphs "
+                'of the images of version 2 are published. Choose '
+                "graph='dependency'")
+        self.split, self.version, self.graph = split, version, graph
+        self._bar = log
+        folder = self._root(root)
+        source = find_source(folder, version, split)
+        raw = {'text': source.read_bytes()}
+        paths: dict[str, Path] = {}
+        if graph != 'none':
+            paths['trees'] = find_trees(folder, version, split, conllu_dir)
+        if graph == 'dependency+scene':
+            paths['scenes'] = find_scenes(folder, split, scene_dir)
+        for name, path in paths.items():
+            raw[name] = MNRESource(path).read_bytes()
+        #: SHA-256 of each raw file that was read.
+        self.hashes = {name: hashlib.sha256(data).hexdigest()
+                       for name, data in raw.items()}
+        key = content_hash(__version__, _FORMAT, version, split, graph,
+                           self.hashes, pre_transform)
+        # A function shows its address, which may be another's next time.
+        force_reload = force_reload or ' at 0x' in repr(pre_transform)
+
+        def make() -> dict[str, Any]:
+            value = self._process(raw['text'], source.name, paths,
+                                  pre_transform)
+            Manifest({
+                name: FileEntry.of(raw[part], version=version)
+                for part, name in (('text', source.name),
+                                   *((k, str(v)) for k, v in paths.items()))
+            }).write(cache_dir() / f'mnre/{version}-{split}-{key}.json',
+                     format=_FORMAT, graph=graph,
+                     pre_transform=repr(pre_transform))
+            return value
+
+        packed = cached(f'mnre/{version}-{split}', key, make, force_reload)
+        vocabularies = {'relation': RELATIONS[version], 'dependency': CLEAR,
+                        'pos': UPOS, 'entity': _ENTITY_TYPES}
+        if graph == 'dependency+scene':
+            vocabularies['predicate'] = SLOT_PREDICATES
+        super().__init__(packed['posts'], packed['rows'],
+                         vocabularies, transform,
+                         negative=RELATIONS[version].to_label(0))
+
+    @staticmethod
+    def _root(root: PathLike | None) -> Path:
+        if root is not None:
+            return Path(root).expanduser()
+        data = data_dir()
+        if data is None:
+            raise InputError("no folder of MNRE is known: give 'root', or set "
+                             'MMGRAPH_DATA to the folder that holds mnre/')
+        return data / 'mnre'
+
+    def _process(
+        self,
+        text: bytes,
+        name: str,
+        paths: Mapping[str, Path],
+        pre_transform: BaseTransform | None,
+    ) -> dict[str, Any]:
+        trees = dict(read_conllu(paths['trees'], CLEAR, UPOS)
+                     if 'trees' in paths else ())
+        scenes = (read_slot_relations(paths['scenes'])
+                  if 'scenes' in paths else None)
+        index: dict[str, int] = {}
+        posts: list[Post] = []
+        rows: list[Row] = []
+        lines = read_mnre(text, self.version, name)
+        for found in self._progress(lines, text.count(b'\n')):
+            if isinstance(found, InputError):
+                raise found
+            if found.image not in index:
+                index[found.image] = len(posts)
+                post = Post.build(self._tree(found, name, trees, paths),
+                                  self._scene(found, name, scenes, paths),
+                                  post_id=found.image)
+                if pre_transform is not None:
+                    post = pre_transform(post)
+                posts.append(post)
+            rows.append(Row(index[found.image],
+                            [(*found.head, 0), (*found.tail, 0)],
+                            [(0, 1, found.relation_id)]))
+        if not rows:
+            raise InputError('the file holds no instance', name)
+        return dict(posts=self.pack(posts), rows=self.pack_rows(rows))
+
+    def _progress(self, lines: Iterator[Any], total: int) -> Iterator[Any]:
+        if not self._bar:
+            return lines
+        from tqdm import tqdm  # type: ignore[import-untyped]
+        name = f'MNRE {self.version} {self.split}'
+        return cast(Iterator[Any],
+                    tqdm(lines, total=total, delay=1, desc=name))
+
+    @staticmethod
+    def _tree(
+        found: MNRELine,
+        name: str,
+        trees: Mapping[str, TextGraph],
+        paths: Mapping[str, Path],
+    ) -> TextGraph:
+        words = found.words
+        if 'trees' not in paths:
+            return TextGraph.from_heads(words, [-1] * len(words),
+                                        ['root'] * len(words), CLEAR)
+        tree = trees.get(found.image)
+        if tree is None:
+            raise InputError(
+                f'no sentence with sent_id = {found.image} (needed by '
+                f'{name}:{found.line}). Do text and trees belong to the same '
+                f'version and split?', paths['trees'])
+        if tree.words != words:
+            raise InputError(
+                f'sentence {found.image} has other words than the text at '
+                f'{name}:{found.line}; parse the '
+                f"corpus's own tokens", paths['trees'])
+        return tree
+
+    @staticmethod
+    def _scene(
+        found: MNRELine,
+        name: str,
+        scenes: Mapping[str, SceneGraph] | None,
+        paths: Mapping[str, Path],
+    ) -> SceneGraph | None:
+        if scenes is None:
+            return None
+        scene = scenes.get(found.image)
+        if scene is None:
+            raise InputError(f'no image {found.image} (needed by '
+                             f'{name}:{found.line}). Do the files belong to '
+                             f'the same split of version 1?', paths['scenes'])
+        return scene
+
+    def __repr__(self) -> str:
+        return (f'{type(self).__name__}({self.version} {self.split}, graph='
+                f'{self.graph!r}: {len(self)} instances, {self.num_posts} '
+                f'posts)')

@@ -1,0 +1,60 @@
+"""The four verbs of a task model, and what it gives back."""
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from mmgraph.data import Post
+from mmgraph.nn import Configurable
+
+__all__ = ['Entity', 'Relation', 'TaskModel']
+
+
+@dataclass(frozen=True)
+class Entity:
+    r"""A mention.
+
+    Args:
+        start (int): Its first word.
+        end (int): One behind its last word.
+        type_id (int): Its type, an id of the entity vocabulary.
+        text (str): Its words joined by blanks.
+    """
+    start: int
+    end: int
+    type_id: int
+    text: str
+
+
+@dataclass(frozen=True)
+class Relation:
+    r"""A relation between two mentions of a post.
+
+    Args:
+        head (Entity): The head mention.
+        tail (Entity): The tail mention.
+        relation_id (int): An id of the relation vocabulary.
+        score (float): Its probability, in :math:`[0, 1]`.
+    """
+    head: Entity
+    tail: Entity
+    relation_id: int
+    score: float
+
+
+class TaskModel(Configurable, nn.Module, ABC):
+    r"""A published system: :meth:`forward`, :meth:`loss`, :meth:`decode`, and
+    :meth:`from_config`; training and scoring live elsewhere.
+    """
+    @abstractmethod
+    def forward(self, batch: Post) -> Any:
+        r"""Runs the model on a batch of posts."""
+
+    @abstractmethod
+    def loss(self, output: Any, batch: Post) -> Tensor:
+        r"""The training loss, a scalar."""
+
+    @abstractmethod
+    def decode(self, output: Any, batch: Post) -> list[Any]:
+        r"""What the model found: one item a post."""

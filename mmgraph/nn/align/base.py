@@ -1,0 +1,373 @@
+"""What every aligner takes and what it gives."""
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.utils import scatter
+
+from mmgraph.data.view import GraphView
+from mmgraph.errors import ShapeError
+from mmgraph.typing import OptTensor, Ties
+from mmgraph.utils import checks_enabled, suggest
+
+__all__ = ['Aligner', 'Alignment', 'ragged_pairs']
+
+#: Two scores of one source node are tied if they differ by no more than this
+#: share of the score at the cut.
+TIE_TOLERANCE = 1e-6
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Alignment:
+    r"""Soft matches between the nodes of a batch of :math:`B` graph pairs:
+    ragged inside, dense on demand.
+
+    Args:
+        match_index (torch.Tensor): The :math:`M` matched pairs :obj:`[2, M]`
+            as global node positions, source nodes in row 0, target nodes in
+            row 1. No pair occurs twice, and both nodes of a pair belong to the
+            same graph pair.
+        match_score (torch.Tensor): The score of each pair, :obj:`[M]`. A pair
+            that is not listed has score zero.
+        source_ptr (torch.Tensor): Where each graph's source nodes start,
+            :obj:`[B + 1]`.
+        target_ptr (torch.Tensor): Where each graph's target nodes start,
+            :obj:`[B + 1]`.
+        loss (torch.Tensor, optional): An aligner's own training signal, a
+            scalar. (default: :obj:`None`)
+
+    Raises:
+        ShapeError: If the shapes above do not hold.
+
+    Example:
+        >>> alignment = Alignment(
+        ...     match_index=torch.tensor([[0, 0, 1], [0, 1, 1]]),
+        ...     match_score=torch.tensor([0.4, 0.4, 0.9]),
+        ...     source_ptr=torch.tensor([0, 2]),
+        ...     target_ptr=torch.tensor([0, 2]),
+        ... )
+        >>> alignment
+        Alignment(num_graphs=1, num_source=2, num_target=2, num_matches=3)
+        >>> alignment.dense()
+        tensor([[[0.4000, 0.4000],
+                 [0.0000, 0.9000]]])
+        >>> alignment.topk(1, ties='split').match_score
+        tensor([0.2000, 0.2000, 0.9000])
+    """
+    match_index: Tensor
+    match_score: Tensor
+    source_ptr: Tensor
+    target_ptr: Tensor
+    loss: OptTensor = None
+
+    def __post_init__(self) -> None:
+        index, score = self.match_index, self.match_score
+        if index.dim() != 2 or index.size(0) != 2:
+            raise ShapeError(
+                f"'match_index' must have shape [2, M] "
+                f"(got {list(index.shape)})", (2, 'M'), index.shape)
+        if score.dim() != 1 or score.numel() != index.size(1):
+            raise ShapeError(
+                f"'match_score' must hold one score for each of the "
+                f"{index.size(1)} columns of 'match_index' "
+                f"(got shape {list(score.shape)})",
+                (index.size(1), ), score.shape)
+        if (self.source_ptr.dim() != 1 or self.source_ptr.numel() == 0
+                or self.source_ptr.shape != self.target_ptr.shape):
+            raise ShapeError(
+                f"'source_ptr' and 'target_ptr' must both have shape [B + 1] "
+                f"(got {list(self.source_ptr.shape)} and "
+                f"{list(self.target_ptr.shape)})")
+
+    @classmethod
+    def from_dense(
+        cls,
+        scores: Tensor,
+        source: GraphView,
+        target: GraphView,
+        loss: OptTensor = None,
+    ) -> 'Alignment':
+        r"""Reads the scores of all real pairs from a padded matrix; the rest
+        of the matrix is ignored.
+
+        Args:
+            scores (torch.Tensor): Scores :obj:`[B, N_s, N_t]`.
+            source (GraphView): The source graphs, no larger than :obj:`N_s`.
+            target (GraphView): The target graphs, no larger than :obj:`N_t`.
+            loss (torch.Tensor, optional): Passed on. (default: :obj:`None`)
+
+        Raises:
+            ShapeError: If :obj:`scores` does not cover the graphs.
+        """
+        check_views(source, target)
+        if scores.dim() != 3 or scores.size(0) != source.num_graphs:
+            raise ShapeError(
+                f"'scores' must have shape [B, N_s, N_t] with B = "
+                f"{source.num_graphs} (got {list(scores.shape)})",
+                (source.num_graphs, 'N_s', 'N_t'), scores.shape)
+        need = (_max_size(source.ptr), _max_size(target.ptr))
+        if scores.size(1) < need[0] or scores.size(2) < need[1]:
+            raise ShapeError(
+                f"'scores' must cover graphs of {need[0]} source and {need[1]} "
+                f"target nodes (got {list(scores.shape)})",
+                (source.num_graphs, *need), scores.shape)
+        index = ragged_pairs(source.ptr, target.ptr)
+        graph = source.batch[index[0]]
+        score = scores[graph, index[0] - source.ptr[graph],
+                       index[1] - target.ptr[graph]]
+        return cls(index, score, source.ptr, target.ptr, loss)
+
+    @property
+    def num_graphs(self) -> int:
+        r"""Number of graph pairs :math:`B`."""
+        return self.source_ptr.numel() - 1
+
+    @property
+    def num_source(self) -> int:
+        r"""Number of source nodes of all graphs together."""
+        return int(self.source_ptr[-1])
+
+    @property
+    def num_target(self) -> int:
+        r"""Number of target nodes of all graphs together."""
+        return int(self.target_ptr[-1])
+
+    @property
+    def num_matches(self) -> int:
+        r"""Number of matched pairs :math:`M`."""
+        return self.match_score.numel()
+
+    @property
+    def batch(self) -> Tensor:
+        r"""The graph pair of each match, :obj:`[M]`."""
+        return torch.bucketize(self.match_index[0], self.source_ptr[1:],
+                               right=True)
+
+    def dense(
+        self,
+        num_source: int | None = None,
+        num_target: int | None = None,
+    ) -> Tensor:
+        r"""The scores as a padded matrix :obj:`[B, N_s, N_t]`, zero on padding
+        and where there is no match.
+
+        Args:
+            num_source (int, optional): :math:`N_s`; the size of the largest
+                source graph by default. (default: :obj:`None`)
+            num_target (int, optional): :math:`N_t`; the size of the largest
+                target graph by default. (default: :obj:`None`)
+
+        Raises:
+            ShapeError: If a graph is larger than the size asked for.
+        """
+        sizes = []
+        for name, size, ptr in (('num_source', num_source, self.source_ptr),
+                                ('num_target', num_target, self.target_ptr)):
+            if size is None or checks_enabled():
+                need = _max_size(ptr)
+                if size is not None and size < need:
+                    raise ShapeError(f"'{name}' must be at least {need}, the "
+                                     f"size of the largest graph (got {size})")
+                size = need if size is None else size
+            sizes.append(size)
+        graph = self.batch
+        out = self.match_score.new_zeros(self.num_graphs, *sizes)
+        return out.index_put((
+            graph,
+            self.match_index[0] - self.source_ptr[graph],
+            self.match_index[1] - self.target_ptr[graph],
+        ), self.match_score)
+
+    def topk(self, k: int, ties: Ties = 'first') -> 'Alignment':
+        r"""Keeps the :obj:`k` best targets of each source node.
+
+        Scores are tied with the :obj:`k`-th best one :math:`s` if they differ
+        from it by no more than :math:`10^{-6} |s|`. Structural twins are the
+        rule and not the exception in small graphs, so the choice matters.
+
+        Args:
+            k (int): How many targets a source node keeps.
+            ties (str, optional): What happens to the tie set at the cut.
+                :obj:`'first'` keeps the lowest target positions;
+                :obj:`'split'` keeps all of them and shares the free slots out
+                evenly, *i.e.* each score is multiplied by the number of free
+                slots over the size of the tie set (for :obj:`k=1`: each
+                carries :math:`s / |\text{tie set}|`).
+                (default: :obj:`'first'`)
+
+        Returns:
+            Alignment: Sorted by source, then by target position.
+
+        Raises:
+            ValueError: If :obj:`k < 1` or :obj:`ties` is unknown.
+        """
+        check_topk(k, ties)
+        if self.num_matches == 0:
+            return self
+        row, col = self.match_index
+        keep, share = select_topk(row, col, self.match_score.detach(), k, ties,
+                                  self.num_source)
+        match_index = self.match_index[:, keep]
+        score = self.match_score[keep]
+        if share is not None:
+            score = score * share.to(score.dtype)
+        if not is_sorted(match_index, self.num_target):
+            order = lexsort(match_index[1], match_index[0])
+            match_index, score = match_index[:, order], score[order]
+        return replace(self, match_index=match_index, match_score=score)
+
+    def to(self, device: torch.device | str) -> 'Alignment':
+        r"""The same alignment on another device."""
+        return Alignment(
+            self.match_index.to(device), self.match_score.to(device),
+            self.source_ptr.to(device), self.target_ptr.to(device),
+            None if self.loss is None else self.loss.to(device))
+
+    def __repr__(self) -> str:
+        return (f'{self.__class__.__name__}(num_graphs={self.num_graphs}, '
+                f'num_source={self.num_source}, num_target={self.num_target}, '
+                f'num_matches={self.num_matches})')
+
+
+class Aligner(nn.Module):
+    r"""Joins the nodes of source graphs to the nodes of target graphs.
+
+    A subclass implements :meth:`forward`, which
+
+    * treats the pairs of a batch one by one: a pair's result does not depend
+      on the rest of the batch;
+    * is equivariant to the order of nodes (unless its docstring says why not);
+    * accepts graphs without edges or without nodes.
+
+    .. rubric:: Shapes
+
+    * **input:** two :class:`~mmgraph.data.view.GraphView` of :math:`B` graphs
+      each, with :math:`\sum_b n_b` and :math:`\sum_b m_b` nodes
+    * **output:** an :class:`Alignment` of :math:`M \leq \sum_b n_b m_b` pairs
+    """
+    def forward(self, source: GraphView, target: GraphView) -> Alignment:
+        r"""Aligns :obj:`source` and :obj:`target` pair by pair.
+
+        Args:
+            source (GraphView): The source graphs, *e.g.* words.
+            target (GraphView): The target graphs, *e.g.* objects.
+        """
+        raise NotImplementedError(
+            f"'{self.__class__.__name__}' must implement 'forward(source, "
+            f"target)' and return an 'Alignment'")
+
+
+def check_views(source: GraphView, target: GraphView) -> None:
+    r"""Refuses views that hold different numbers of graphs."""
+    if source.num_graphs != target.num_graphs:
+        raise ShapeError(
+            f"'source' and 'target' must hold the same number of graphs (got "
+            f"{source.num_graphs} and {target.num_graphs}). A pair without "
+            f"an image has a target graph of zero nodes")
+
+
+def check_topk(k: int, ties: str, name: str = 'k') -> None:
+    r"""Refuses bad arguments of :meth:`Alignment.topk`."""
+    if k < 1:
+        raise ValueError(f"'{name}' must be at least 1 (got {k})")
+    if ties not in ('first', 'split'):
+        raise ValueError(f"'ties' must name a rule (got {ties!r}); "
+                         f"{suggest(ties, ['first', 'split'])}")
+
+
+def lexsort(*keys: Tensor) -> Tensor:
+    r"""The order that sorts by the last key, then the one before it, ..."""
+    order = torch.argsort(keys[0], stable=True)
+    for key in keys[1:]:
+        order = order[torch.argsort(key[order], stable=True)]
+    return order
+
+
+def select_topk(
+    row: Tensor,
+    col: Tensor,
+    value: Tensor,
+    k: int,
+    ties: Ties,
+    num_rows: int,
+) -> tuple[Tensor, OptTensor]:
+    r"""The entries of :meth:`Alignment.topk`, in their own order, and, where
+    ties are split, the share of its score that each one keeps.
+    """
+    if k == 1:
+        best = scatter(value, row, dim_size=num_rows, reduce='max')
+        cut = best.sub_(best.abs().mul_(TIE_TOLERANCE)).index_select(0, row)
+        keep = (value >= cut).nonzero().view(-1)
+        row, col = row[keep], col[keep]
+        if ties == 'split':
+            size = torch.bincount(row, minlength=num_rows)
+            return keep, size.to(value.dtype).reciprocal_()[row]
+        first = scatter(col, row, dim_size=num_rows, reduce='min')
+        return keep[col == first[row]], None
+    order = lexsort(col, value.neg(), row)
+    row, col, value = row[order], col[order], value[order]
+    count = torch.bincount(row, minlength=num_rows)
+    start = count.cumsum(0) - count
+    cut = value[(start + count.clamp(max=k) - 1)[row]]
+    slack = TIE_TOLERANCE * cut.abs()
+    above, tied = value > cut + slack, (value - cut).abs() <= slack
+    free = k - torch.bincount(row[above], minlength=num_rows)[row]
+    if ties == 'split':
+        size = torch.bincount(row[tied], minlength=num_rows)[row]
+        share = (free.to(value.dtype) / size).clamp_(max=1)
+        share.masked_fill_(above, 1)
+        kept = (above | tied).nonzero().view(-1)
+        keep, again = order[kept].sort()
+        return keep, share[kept[again]]
+    # Inside the tie set the position of the target counts, not its score.
+    tied = tied.nonzero().view(-1)
+    tied = tied[lexsort(col[tied], row[tied])]
+    size = torch.bincount(row[tied], minlength=num_rows)
+    place = torch.arange(tied.numel(), device=row.device)
+    place = place - (size.cumsum(0) - size)[row[tied]]
+    tied = tied[place < free[tied]]
+    return order[torch.cat([above.nonzero().view(-1), tied])].sort()[0], None
+
+
+def is_sorted(match_index: Tensor, num_target: int) -> bool:
+    r"""Whether pairs come by source, then by target position."""
+    key = match_index[0] * num_target + match_index[1]
+    return bool((key[1:] >= key[:-1]).all())
+
+
+def expand(count: Tensor, first: Tensor) -> tuple[Tensor, Tensor]:
+    r"""Pairs row :math:`r` with :obj:`count[r]` columns from :obj:`first[r]`
+    on.
+    """
+    row = torch.arange(count.numel(), device=count.device)
+    row = row.repeat_interleave(count)
+    offset = first - (count.cumsum(0) - count)
+    col = offset.index_select(0, row)
+    col += torch.arange(row.numel(), device=row.device)
+    return row, col
+
+
+def ragged_pairs(source_ptr: Tensor, target_ptr: Tensor) -> Tensor:
+    r"""Every pair of a source and a target node of the same graph pair.
+
+    Args:
+        source_ptr (torch.Tensor): Where source graphs start, :obj:`[B + 1]`.
+        target_ptr (torch.Tensor): Where target graphs start, :obj:`[B + 1]`.
+
+    Returns:
+        torch.Tensor: Global positions :obj:`[2, M]` with
+        :math:`M = \sum_b n_b m_b`, sorted by source, then target.
+
+    Example:
+        >>> ragged_pairs(torch.tensor([0, 1, 2]), torch.tensor([0, 2, 3]))
+        tensor([[0, 0, 1],
+                [0, 1, 2]])
+    """
+    num_source = source_ptr[1:] - source_ptr[:-1]
+    num_target = target_ptr[1:] - target_ptr[:-1]
+    return torch.stack(expand(num_target.repeat_interleave(num_source),
+                              target_ptr[:-1].repeat_interleave(num_source)))
+
+
+def _max_size(ptr: Tensor) -> int:
+    return int((ptr[1:] - ptr[:-1]).max()) if ptr.numel() > 1 else 0

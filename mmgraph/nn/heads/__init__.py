@@ -1,0 +1,6 @@
+r"""Heads: states in, tags or relations out."""
+from mmgraph.nn.heads.marker_pair import MarkerPairHead, relation_rows
+
+classes = ['MarkerPairHead']
+
+__all__ = [*classes, 'relation_rows']

@@ -1,0 +1,147 @@
+"""Feeds a data set of posts to a trainer."""
+from collections.abc import Iterable
+from functools import cached_property
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch_geometric.loader import DataLoader
+
+from mmgraph.data import Vocabulary
+from mmgraph.datasets.base import PostDataset
+from mmgraph.train.sampler import LengthBatchSampler
+from mmgraph.typing import Split
+
+__all__ = ['PostDataModule']
+
+
+class PostDataModule(pl.LightningDataModule):
+    r"""The three splits of a corpus of posts, in batches of similar length.
+
+    Args:
+        dataset (PostDataset): One split of the corpus; the others are made
+            from its arguments. Vocabularies come from the training split.
+        batch_size (int, optional): Posts a training batch.
+            (default: :obj:`32`)
+        eval_batch_size (int, optional): Posts an evaluation batch.
+            (default: :obj:`64`)
+        bucket (bool, optional): Batches of similar length
+            (:class:`LengthBatchSampler`); else the batches are drawn at
+            random. (default: :obj:`True`)
+        num_workers (int, optional): Loader processes. (default: :obj:`0`)
+        min_count (int, optional): Words rarer in the training split become
+            unknown. (default: :obj:`1`)
+        lower_case (bool, optional): Collect the words in lower case.
+            (default: :obj:`False`)
+        seed (int, optional): Seed of the batches' order.
+            (default: :obj:`0`)
+    """
+    def __init__(
+        self,
+        dataset: PostDataset,
+        batch_size: int = 32,
+        eval_batch_size: int = 64,
+        bucket: bool = True,
+        num_workers: int = 0,
+        min_count: int = 1,
+        lower_case: bool = False,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.dataset = dataset
+        self.batch_size = batch_size
+        self.eval_batch_size = eval_batch_size
+        self.bucket = bucket
+        self.num_workers = num_workers
+        self.min_count = min_count
+        self.lower_case = lower_case
+        self.seed = seed
+        self._splits: dict[str, PostDataset] = {}
+
+    def split(self, name: Split) -> PostDataset:
+        r"""One split of the corpus."""
+        if name not in self._splits:
+            own = getattr(self.dataset, 'split', None) == name
+            self._splits[name] = (self.dataset if own
+                                  else self.dataset.with_split(name))
+        return self._splits[name]
+
+    @property
+    def vocabularies(self) -> dict[str, Vocabulary]:
+        r"""The label vocabularies of the corpus."""
+        return self.dataset.vocabularies
+
+    @property
+    def relations(self) -> Vocabulary:
+        r"""The relation vocabulary."""
+        return self.dataset.vocabularies['relation']
+
+    @property
+    def num_relations(self) -> int:
+        r"""Number of relations."""
+        return len(self.relations)
+
+    @property
+    def negative(self) -> str | None:
+        r"""The relation that means "none"."""
+        return self.dataset.negative
+
+    @cached_property
+    def words(self) -> Vocabulary:
+        r"""The words of the training split, the most frequent first."""
+        words: Iterable[str] = self.split('train').words()
+        if self.lower_case:
+            words = (word.lower() for word in words)
+        return Vocabulary.from_counts(words, 'words',
+                                      min_count=self.min_count)
+
+    def lengths(self, dataset: PostDataset) -> Tensor:
+        r"""What padding depends on: word pieces where the posts have them,
+        words otherwise, :obj:`[len(dataset)]`.
+        """
+        count = _find(dataset.transform, 'num_tokens')
+        if count is None:
+            return dataset.num_words()
+        index = dataset.post_index
+        sizes = {i: count(dataset.post(i).words)
+                 for i in index.unique().tolist()}
+        return torch.tensor([sizes[i] for i in index.tolist()])
+
+    def _loader(self, name: Split, shuffle: bool, sort: bool) -> DataLoader:
+        dataset = self.split(name)
+        lengths = (self.lengths(dataset) if sort
+                   else torch.zeros(len(dataset), dtype=torch.long))
+        trainer = self.trainer
+        sampler = LengthBatchSampler(
+            lengths, self.batch_size if shuffle else self.eval_batch_size,
+            shuffle, seed=self.seed,
+            rank=0 if trainer is None else trainer.global_rank,
+            world_size=1 if trainer is None else trainer.world_size)
+        # A generator of its own: making an iterator draws from the global
+        # one otherwise, and a resumed run would see other dropout masks.
+        return DataLoader(dataset, batch_sampler=sampler,
+                          num_workers=self.num_workers,
+                          persistent_workers=self.num_workers > 0,
+                          generator=torch.Generator().manual_seed(self.seed))
+
+    def train_dataloader(self) -> DataLoader:
+        return self._loader('train', shuffle=True, sort=self.bucket)
+
+    def val_dataloader(self) -> DataLoader:
+        return self._loader('val', shuffle=False, sort=True)
+
+    def test_dataloader(self) -> DataLoader:
+        return self._loader('test', shuffle=False, sort=True)
+
+    def predict_dataloader(self) -> DataLoader:
+        # Unsorted, so that predictions come out in the order of the corpus.
+        return self._loader('test', shuffle=False, sort=False)
+
+
+def _find(transform: Any, name: str) -> Any:
+    r"""A method of a transform or of one of those it is composed of."""
+    found = getattr(transform, name, None)
+    for part in getattr(transform, 'transforms', None) or []:
+        found = _find(part, name) or found
+    return found

@@ -1,0 +1,195 @@
+"""Trains and scores any task model."""
+import math
+from typing import Any, Literal
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import LambdaLR
+
+import mmgraph
+from mmgraph.data import Post, Vocabulary
+from mmgraph.errors import InputError
+from mmgraph.metrics import RelationMetric
+from mmgraph.models import TaskModel
+from mmgraph.nn.encoders import TransformerTextEncoder
+
+__all__ = ['PostModule']
+
+
+class PostModule(pl.LightningModule):
+    r"""A task model, its optimiser and its metric, for
+    :class:`pytorch_lightning.Trainer`.
+
+    AdamW with linear warm-up and linear decay to zero; weight decay spares
+    biases and normalisation; pretrained encoders may have a rate of their own.
+    The checkpoint holds the vocabularies, the model's configuration, the
+    version and the random state beside Lightning's own content, so that a
+    resumed run goes on exactly.
+
+    Args:
+        model (TaskModel): The model.
+        relations (Vocabulary): The relation vocabulary.
+        negative (str, optional): The relation that means "none".
+            (default: :obj:`None`)
+        lr (float, optional): Learning rate. (default: :obj:`1e-3`)
+        encoder_lr (float, optional): Learning rate of pretrained encoders;
+            :obj:`lr` if left out. (default: :obj:`None`)
+        weight_decay (float, optional): (default: :obj:`0.01`)
+        warmup_steps (int, optional): Steps of linear warm-up.
+            (default: :obj:`0`)
+        schedule (str, optional): :obj:`'linear'` decay or
+            :obj:`'constant'`. (default: :obj:`'linear'`)
+        bias_correction (bool, optional): If :obj:`False`, Adam's moments are
+            not corrected, as in MEGA's published code (an old AdamW).
+            (default: :obj:`True`)
+    """
+    def __init__(
+        self,
+        model: TaskModel,
+        relations: Vocabulary,
+        negative: str | None = None,
+        lr: float = 1e-3,
+        encoder_lr: float | None = None,
+        weight_decay: float = 0.01,
+        warmup_steps: int = 0,
+        schedule: Literal['linear', 'constant'] = 'linear',
+        bias_correction: bool = True,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.relations = relations
+        self.lr = lr
+        self.encoder_lr = encoder_lr
+        self.weight_decay = weight_decay
+        self.warmup_steps = warmup_steps
+        self.schedule = schedule
+        self.bias_correction = bias_correction
+        self.metrics = {stage: RelationMetric(relations, negative)
+                        for stage in ('val', 'test')}
+        self._random_state: Tensor | None = None
+
+    def forward(self, batch: Post) -> Any:
+        return self.model(batch)
+
+    def training_step(self, batch: Post, batch_idx: int) -> Tensor:
+        loss = self.model.loss(self.model(batch), batch)
+        self.log('train_loss', loss, prog_bar=True,
+                 batch_size=batch.num_graphs)
+        return loss
+
+    def _score(self, batch: Post, stage: str) -> None:
+        output = self.model(batch)
+        self.log(f'{stage}_loss', self.model.loss(output, batch),
+                 batch_size=batch.num_graphs, sync_dist=True)
+        self.metrics[stage].update(self.model.decode(output, batch), batch)
+
+    def _report(self, stage: str) -> None:
+        scores = self.metrics[stage].compute()
+        self.log_dict({f'{stage}_{name}': value
+                       for name, value in scores.items()}, prog_bar=True)
+
+    def validation_step(self, batch: Post, batch_idx: int) -> None:
+        self._score(batch, 'val')
+
+    def on_validation_epoch_start(self) -> None:
+        self.metrics['val'].reset()
+
+    def on_validation_epoch_end(self) -> None:
+        self._report('val')
+
+    def test_step(self, batch: Post, batch_idx: int) -> None:
+        self._score(batch, 'test')
+
+    def on_test_epoch_start(self) -> None:
+        self.metrics['test'].reset()
+
+    def on_test_epoch_end(self) -> None:
+        self._report('test')
+
+    def predict_step(self, batch: Post, batch_idx: int) -> list[dict[str, Any]]:
+        r"""One dictionary a relation, as ``mmgraph predict`` writes them."""
+        decoded = self.model.decode(self.model(batch), batch)
+        rows = []
+        for post_id, words, relations in zip(batch.post_id, batch.words,
+                                             decoded, strict=True):
+            for relation in relations:
+                rows.append(dict(
+                    post_id=post_id, words=words,
+                    head=_mention(relation.head), tail=_mention(relation.tail),
+                    relation=self.relations.to_label(relation.relation_id),
+                    score=round(relation.score, 6)))
+        return rows
+
+    def configure_optimizers(self) -> Any:
+        pretrained = {
+            id(parameter) for module in self.model.modules()
+            if isinstance(module, TransformerTextEncoder)
+            for parameter in module.parameters()}
+        groups: dict[tuple[float, float], list[Tensor]] = {}
+        for parameter in self.model.parameters():
+            if parameter.requires_grad:
+                rate = self.lr
+                if self.encoder_lr is not None and id(parameter) in pretrained:
+                    rate = self.encoder_lr
+                decay = self.weight_decay if parameter.dim() > 1 else 0.0
+                groups.setdefault((rate, decay), []).append(parameter)
+        optimizer = AdamW(
+            [dict(params=params, lr=rate, weight_decay=decay)
+             for (rate, decay), params in groups.items()], fused=True)
+        total = self.trainer.estimated_stepping_batches
+        if not math.isfinite(total) and self.schedule == 'linear':
+            raise InputError("schedule 'linear' needs an end: set "
+                             'trainer.max_epochs or trainer.max_steps, or '
+                             "schedule='constant'")
+        scheduler = LambdaLR(optimizer, self._factor(total))
+        return dict(optimizer=optimizer,
+                    lr_scheduler=dict(scheduler=scheduler, interval='step'))
+
+    def _factor(self, total: float) -> Any:
+        warmup, (beta1, beta2) = self.warmup_steps, (0.9, 0.999)
+
+        def factor(step: int) -> float:
+            value = 1.0
+            if step < warmup:
+                value = step / warmup
+            elif self.schedule == 'linear':
+                value = max(0.0, (total - step) / max(1, total - warmup))
+            if not self.bias_correction:  # Undo it through the rate.
+                t = step + 1
+                value *= (1 - beta1**t) / math.sqrt(1 - beta2**t)
+            return value
+
+        return factor
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint['mmgraph'] = dict(
+            version=mmgraph.__version__,
+            model=self.model.get_config(),
+            relations=self.relations.to_dict(),
+            random_state=torch.get_rng_state(),
+        )
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        state = checkpoint.get('mmgraph')
+        if state is None:
+            raise InputError('this is not a checkpoint of mmgraph')
+        saved = Vocabulary.from_dict(state['relations'])
+        if saved != self.relations:
+            raise InputError(
+                f'the checkpoint was trained on other relations '
+                f'({len(saved)}: {", ".join(saved.labels[:3])}, …) than this '
+                f'data set has ({len(self.relations)}: '
+                f'{", ".join(self.relations.labels[:3])}, …); use the same '
+                f'corpus and version')
+        self._random_state = state['random_state']
+
+    def on_train_epoch_start(self) -> None:
+        if self._random_state is not None:  # Go on as if never stopped.
+            torch.set_rng_state(self._random_state)
+            self._random_state = None
+
+
+def _mention(entity: Any) -> dict[str, Any]:
+    return dict(text=entity.text, start=entity.start, end=entity.end)
