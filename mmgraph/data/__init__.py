@@ -28,4 +28,7 @@ classes = [
     'GraphPair', 'GraphView', 'Post', 'SceneGraph', 'TextGraph', 'Vocabulary'
 ]
 
-__all__ = [*classes, 'batch_view', 'ptr_from_sizes']
+__all__ = [
+    'GraphPair', 'GraphView', 'Post', 'SceneGraph', 'TextGraph', 'Vocabulary',
+    'batch_view', 'ptr_from_sizes'
+]

@@ -1,5 +1,6 @@
 """Takes and draws the images of ``SyntheticPosts``."""
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -16,6 +17,8 @@ __all__ = ['Camera', 'Draft']
 _MAX_OBJECTS = 10  # What MEGA's detector keeps.
 # How often the image shows a word that it could show.
 _SHOWN_MENTION, _SHOWN_CONTEXT = 0.95, 0.85
+# How often something that the text does not name is related to anything.
+_ATTACHED = 0.6
 _GRID = (4, 3)  # Cells of the image; an object sits in one of them.
 
 
@@ -155,26 +158,35 @@ class Camera:
         dice = self.dice
         pairs = []
         if draft.relevant:
-            tops = []
+            # Two words are joined if the path between them in the tree holds
+            # no other shown word: all words that hang on the same piece of
+            # the tree that is not shown, and the shown word above it.
+            pieces: dict[int, list[int]] = {}
             for word in sorted(place):
-                up = draft.text.heads[word]
+                piece, up = word, draft.text.heads[word]
                 while up >= 0 and up not in place:
-                    up = draft.text.heads[up]
+                    piece, up = up, draft.text.heads[up]
                 if up >= 0:
                     pairs.append((place[up], place[word]))
-                else:
-                    tops.append(place[word])
-            pairs += [(tops[0], top) for top in tops[1:]]
+                others = pieces.setdefault(piece, [])
+                pairs += [(other, place[word]) for other in others]
+                others.append(place[word])
             pairs = [pair for pair in pairs if dice.roll() >= self.noise]
-        if size > 1:
-            named = set(place.values())
-            for i in range(size):
-                # What the text does not name is often beside something.
-                rate = self.noise if i in named else 0.5
-                if dice.roll() < rate:
+        # What the text does not name often belongs to its main thing: hubs
+        # of the tree are hubs of the scene.
+        named = set(place.values())
+        hub = -1
+        if draft.relevant and place:
+            count = Counter(draft.text.heads)
+            hub = place[max(sorted(place), key=lambda word: count[word])]
+        for i in range(size if size > 1 else 0):
+            rate = self.noise if i in named else _ATTACHED
+            if dice.roll() < rate:
+                other = hub
+                if hub in (-1, i) or dice.roll() < self.noise:
                     other = (i + 1 + dice.below(size - 1)) % size
-                    if (i, other) not in pairs and (other, i) not in pairs:
-                        pairs.append((other, i))
+                if (i, other) not in pairs and (other, i) not in pairs:
+                    pairs.append((other, i))
         return sorted(pairs)
 
     def _predicate(self, subject: str, other: str) -> int:
@@ -197,7 +209,7 @@ class Camera:
         cells = self.generator.random((ptr.size - 1, columns * rows))
         cell = cells.argsort(1)[image, np.arange(label.size) - ptr[image]]
         kinds = [grammar.kind_of(name) for name in self.labels]
-        reach = np.array([{'person': (1.0, 1.4), 'place': (1.4, 1.3),
+        reach = np.array([{'person': (0.9, 1.2), 'place': (1.3, 1.2),
                            'thing': (0.8, 0.8)}[kind] for kind in kinds])
         jitter = self.generator.uniform(-0.1, 0.1, (label.size, 2))
         scale = self.generator.uniform(0.85, 1.1, (label.size, 1))

@@ -80,10 +80,11 @@ def _skyline(canvas: Any, box: Sequence[float], colour: Colour,
 
 
 def draw_objects(
-    names: Sequence[str],
+    labels: Sequence[str],
     label_ids: Sequence[int],
     boxes: Sequence[Sequence[float]],
     size: tuple[int, int],
+    names: bool = True,
 ) -> Any:
     r"""A picture of labelled boxes; places behind, persons in front."""
     image_module = optional_import('PIL.Image', 'vision')
@@ -100,16 +101,17 @@ def draw_objects(
     font = font_module.load_default(max(round(height / 34), 10))
     line = max(height // 320, 1)
     layer = {'place': 0, 'thing': 1, 'person': 2}
-    order = sorted(range(len(names)), key=lambda i: layer[kind_of(names[i])])
+    order = sorted(range(len(labels)), key=lambda i: layer[kind_of(labels[i])])
     for i in order:
         x1, y1, x2, y2 = (side * (width, height)[j % 2]
                           for j, side in enumerate(boxes[i]))
         colour = _colour(label_ids[i])
-        y2 -= 1.3 * font.size  # Room for the name.
-        if kind_of(names[i]) == 'person':
+        if names:
+            y2 -= 1.3 * font.size  # Room for the name.
+        if kind_of(labels[i]) == 'person':
             _person(canvas, (x1, y1, x2, y2), colour,
                     _colour(label_ids[i], 0.25), line)
-        elif kind_of(names[i]) == 'place':
+        elif kind_of(labels[i]) == 'place':
             _skyline(canvas, (x1, y1, x2, y2), _colour(label_ids[i], 0.78),
                      line)
         else:
@@ -119,12 +121,14 @@ def draw_objects(
                 [(middle[0] + radius * x, middle[1] + radius * y)
                  for x, y in _SHAPES[label_ids[i] % len(_SHAPES)]],
                 fill=colour, outline=_INK, width=line)
+        if not names:
+            continue
         # The name on a plate that stays inside the picture.
-        reach = canvas.textlength(names[i], font=font) / 2 + 0.4 * font.size
+        reach = canvas.textlength(labels[i], font=font) / 2 + 0.4 * font.size
         at = min(max((x1 + x2) / 2, reach), width - reach)
         canvas.rounded_rectangle(
             (at - reach, y2, at + reach, y2 + 1.3 * font.size),
             radius=0.4 * font.size, fill=(255, 255, 255))
-        canvas.text((at, y2 + 0.65 * font.size), names[i], fill=_INK,
+        canvas.text((at, y2 + 0.65 * font.size), labels[i], fill=_INK,
                     font=font, anchor='mm')
     return image.resize(size, image_module.Resampling.LANCZOS)

@@ -133,7 +133,8 @@ PATTERNS: tuple[str, ...] = (
     '[prep by/ADP [pobj N]]]]] [?npadvmod today/NOUN]]',
     '[root look/VERB [prep at/ADP [pobj P [prep with/ADP [pobj N [?prep '
     'under/ADP [pobj N]]]]]] [punct ,/PUNCT] [npadvmod '
-    '[det another/DET] story/NOUN [prep on/ADP [pobj O [prep with/ADP [pobj N]]]]]]',
+    '[det another/DET] story/NOUN [prep on/ADP [pobj O [prep with/ADP '
+    '[pobj N]]]]]]',
     '[root N [prep next/ADP [prep to/ADP [pobj N]]] [punct ,/PUNCT] '
     '[conj P [cc and/CCONJ] [conj O] [?prep in/ADP [pobj L]]]]',
     '[root [advmod when/ADV] [nsubj P] talks|talked/VERB [prep about/ADP '
@@ -164,7 +165,7 @@ HASHTAGS = ('#weekend', '#goodvibes', '#throwback', '#nofilter', '#mondaymood',
             '#smallworld', '#snapped', '#sunnyday')
 ENDINGS = ('.', '!', '...', '!!')
 
-FIRST_NAMES = tuple('''
+FIRST_NAMES = tuple("""
     Ada Alba Alma Amos Anya Arlo Asa Bea Beck Bram Cara Celia Clem Cleo Cora
     Dario Della Demi Desi Dora Edda Eli Elka Elmo Ema Enzo Esme Eva Ezra Faye
     Fern Finn Flora Gia Gideon Greta Gus Hal Hana Hazel Hugo Ida Igor Ines
@@ -173,7 +174,7 @@ FIRST_NAMES = tuple('''
     Odin Olga Opal Orla Oskar Otis Otto Pia Quinn Rafa Remy Rhea Rio Romy Rosa
     Rufus Runa Sami Sela Silas Stella Suki Tara Tess Theo Tilda Toby Uma Vera
     Vito Wanda Willa Xena Yara Yuri Zane Zara Zeno Zoe
-'''.split())
+""".split())
 SURNAMES = tuple(
     start + end
     for start in ('Ald', 'Bran', 'Cor', 'Dun', 'Ever', 'Fal', 'Gar', 'Hol',

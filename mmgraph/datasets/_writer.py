@@ -165,7 +165,8 @@ class Writer:
         while True:
             text = self._fill(types, cues, verb)
             key = ' '.join(text.words)
-            if _MIN_WORDS <= len(text.words) <= _MAX_WORDS and key not in self.seen:
+            if (_MIN_WORDS <= len(text.words) <= _MAX_WORDS
+                    and key not in self.seen):
                 self.seen.add(key)
                 return text
 
@@ -278,7 +279,7 @@ class Page:
         return at
 
     def place(self, label: str, owner: int) -> int:
-        at = self.add(*self.name('LOC'), 'PROPN', label, owner)
+        at = self.add(self.name('LOC')[0], 'PROPN', label, owner)
         self.referents.append((at, 'LOC'))
         return at
 
@@ -292,7 +293,9 @@ class Page:
     def _noun(self, noun: str, label: str, owner: int,
               head: int | None) -> int:
         dice = self.dice
-        modifiers = [(dice.pick(grammar.DETERMINERS), 'DET', 'det')]
+        modifiers = []
+        if dice.roll() < 0.4:  # Posts are terse.
+            modifiers.append((dice.pick(grammar.DETERMINERS), 'DET', 'det'))
         if dice.roll() < 0.25:
             modifiers.append((dice.pick(grammar.ADJECTIVES), 'ADJ', 'amod'))
         at = len(self.words) + len(modifiers)

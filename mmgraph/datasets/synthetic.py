@@ -66,11 +66,11 @@ class SyntheticPosts(PostDataset):
     * :obj:`post['object'].decides` :obj:`[m]`, bool: the object that shows a
       cue of the gold relation, in visual posts.
 
-    The scene graph mirrors the tree: an object is joined to the object of the
-    nearest word above its own in the tree that is shown; objects without one
-    are joined to the first of them, which in most texts is the subject.
-    Objects that the text does not name (distractors and 0 to 2 things of the
-    background) are beside a random other object half of the time.
+    The scene graph mirrors the tree in part: two objects are joined if the
+    path between their words holds no other word that is shown, the higher (or
+    else the earlier) one being the subject. An object that the text does not
+    name (distractors, and 0 to 2 things of the background) is related with
+    probability 0.6, to the object whose word has the most dependents.
 
     .. note::
         With :obj:`visual`, the number of visual posts is rounded to whole
@@ -238,7 +238,19 @@ class SyntheticPosts(PostDataset):
         r"""The relation of each cue noun."""
         return dict(grammar.CUE_RELATION)
 
-    def draw(self, index: int, size: tuple[int, int] = (640, 480)) -> Any:
+    @property
+    def word_objects(self) -> dict[str, str]:
+        r"""The object class of each noun that an image can show (cues and
+        context; mentions show as persons, logos, places, …).
+        """
+        return dict(grammar.CLASS_OF_WORD)
+
+    def draw(
+        self,
+        index: int,
+        size: tuple[int, int] = (640, 480),
+        names: bool = True,
+    ) -> Any:
         r"""A simple picture of an instance's objects, as the detector boxed
         them: one shape and colour a class, with its name.
 
@@ -246,15 +258,17 @@ class SyntheticPosts(PostDataset):
             index (int): Position of the instance.
             size (tuple, optional): Width and height in pixels.
                 (default: :obj:`(640, 480)`)
+            names (bool, optional): Whether to write each object's class.
+                (default: :obj:`True`)
 
         Returns:
             PIL.Image.Image: The picture.
         """
         post = self.post(int(self.post_index[index]))
-        names = [self.vocabularies['object'].to_label(i)
-                 for i in post['object'].label_id.tolist()]
-        return draw_objects(names, post['object'].label_id.tolist(),
-                            post['object'].box.tolist(), size)
+        label_ids = post['object'].label_id.tolist()
+        labels = [self.vocabularies['object'].to_label(i) for i in label_ids]
+        return draw_objects(labels, label_ids, post['object'].box.tolist(),
+                            size, names)
 
     def __repr__(self) -> str:
         visual = int(self._decides[self.post_index].sum())

@@ -1,4 +1,5 @@
 r"""Scores."""
+from mmgraph.metrics.alignment import match_accuracy
 from mmgraph.metrics.relation import (
     RelationMetric,
     confusion_matrix,
@@ -7,4 +8,6 @@ from mmgraph.metrics.relation import (
 
 classes = ['RelationMetric']
 
-__all__ = [*classes, 'confusion_matrix', 'relation_scores']
+__all__ = [
+    'RelationMetric', 'confusion_matrix', 'match_accuracy', 'relation_scores'
+]

@@ -4,4 +4,4 @@ from mmgraph.models.base import Entity, Relation, TaskModel
 
 classes = ['Entity', 'Relation', 'TaskModel']
 
-__all__ = [*classes, 'mre']
+__all__ = ['Entity', 'Relation', 'TaskModel', 'mre']

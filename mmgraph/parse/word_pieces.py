@@ -208,10 +208,11 @@ def fit_pieces(
 ) -> list[Pieces]:
     r"""Cuts pieces away until at most :obj:`room` are left.
 
-    Words outside the mentions go first, whole, the farthest from a mention
-    (counted in words; of two equally far the later) before the nearer. Only
-    when none is left the mentions are cut from their ends. The first piece of
-    each mention always stays. Without mentions the text is cut at its end.
+    Words outside the mentions go first, whole: those farthest from the
+    nearest mention, counted in words; of two equally far the one farther from
+    all mentions together, then the later. Only when none is left the mentions
+    are cut from their ends. The first piece of each mention always stays.
+    Without mentions the text is cut at its end.
 
     Args:
         pieces (sequence of sequences): The pieces of each word.
@@ -228,12 +229,13 @@ def fit_pieces(
     if excess <= 0:
         return kept
     inside = {w for start, end in mentions for w in range(start, end)}
-    distance = {
-        w: min((max(start - w, w - end + 1) for start, end in mentions),
-               default=w)
-        for w in range(len(kept)) if w not in inside
-    }
-    outside = sorted(distance, key=lambda w: (distance[w], w))
+
+    def distance(w: int) -> tuple[int, int, int]:
+        away = [max(start - w, w - end + 1) for start, end in mentions]
+        return min(away, default=0), sum(away), w
+
+    outside = sorted((w for w in range(len(kept)) if w not in inside),
+                     key=distance)
     while excess > 0 and outside:
         w = outside.pop()
         if not mentions and not outside:  # One long word: cut inside it.

@@ -14,7 +14,10 @@ _LAZY = {'PostDataModule': 'data_module', 'PostModule': 'module'}
 
 classes = ['LengthBatchSampler', 'PostDataModule', 'PostModule']
 
-__all__ = [*classes, 'from_pretrained', 'save_pretrained']
+__all__ = [
+    'LengthBatchSampler', 'PostDataModule', 'PostModule', 'from_pretrained',
+    'save_pretrained'
+]
 
 
 def __getattr__(name: str) -> Any:

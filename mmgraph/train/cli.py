@@ -1,10 +1,12 @@
 """Training from the command line: one YAML file is one experiment."""
 import json
+import pickle
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.callbacks import (
     BasePredictionWriter,
     EarlyStopping,
@@ -12,6 +14,8 @@ from pytorch_lightning.callbacks import (
 )
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 
+from mmgraph.errors import InputError
+from mmgraph.train.checkpoint import save_pretrained
 from mmgraph.train.data_module import PostDataModule
 from mmgraph.train.module import PostModule
 from mmgraph.utils import atomic_path
@@ -28,6 +32,9 @@ _LINKS = {
                    'model.model.init_args.encoder.init_args.words'],
 }
 
+
+# What Lightning itself looks up.
+_CHECKPOINTS = ('best', 'last', 'hpc', 'registry')
 
 # One ``--encoder`` serves the model and the tokenizer of the data.
 _ENCODER = ['model.model.init_args.encoder.init_args.model',
@@ -73,6 +80,20 @@ class JsonLinesWriter(BasePredictionWriter):
         print(f'wrote {Path(self.output)}')
 
 
+class _Parser(LightningArgumentParser):
+    r"""Says what is wrong in one line, without the whole usage."""
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        raise InputError(_one_line(message)) from ex
+
+
+def _one_line(message: str) -> str:
+    r"""What jsonargparse found wrong, without its echo of types and values."""
+    lines = [line.strip(' -') for line in message.splitlines()]
+    return ' '.join(line for line in lines if line and not line.startswith(
+        ('Given value', 'Subtypes', 'Errors:', 'Does not validate',
+         "Expected a <class 'NoneType'>")))
+
+
 class PostCLI(LightningCLI):
     r"""``mmgraph fit|validate|test|predict``: every argument of every part is
     a flag; parts are chosen by class name. ``--seed_everything`` also seeds
@@ -91,6 +112,7 @@ class PostCLI(LightningCLI):
             parser_kwargs=dict(parser_mode='yaml'),
             args=args, run=run,
             auto_configure_optimizers=False,
+            parser_class=_Parser,
         )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -113,3 +135,39 @@ class PostCLI(LightningCLI):
         parser.link_arguments('seed_everything', 'data.seed')
         for target in _ENCODER:
             parser.link_arguments('encoder', target)
+
+    def before_instantiate_classes(self) -> None:
+        path = self._get(self.config, 'ckpt_path')
+        if path and path not in _CHECKPOINTS and not Path(path).is_file():
+            raise InputError('no such checkpoint', path)
+
+    def instantiate_classes(self) -> None:
+        try:
+            super().instantiate_classes()
+        except ValueError as error:
+            if not str(error).startswith('Does not validate'):
+                raise
+            # An error of ours, wrapped because the argument may be None.
+            raise InputError(_one_line(str(error))) from error
+
+    def _parse_ckpt_path(self) -> None:
+        try:
+            super()._parse_ckpt_path()
+        except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+            path = self._get(self.config, 'ckpt_path')
+            raise InputError('cannot be read as a checkpoint; is it whole?',
+                             path) from error
+
+    def after_fit(self) -> None:
+        r"""Leaves the best model as a folder that
+        :func:`~mmgraph.train.from_pretrained` reads.
+        """
+        best = getattr(self.trainer.checkpoint_callback, 'best_model_path', '')
+        if not best or not self.trainer.is_global_zero:
+            return
+        state = torch.load(best, weights_only=True, map_location='cpu')
+        self.model.load_state_dict(state['state_dict'])
+        folder = Path(best).parent / 'pretrained'
+        save_pretrained(self.model.model, folder, self.datamodule.vocabularies,
+                        self.datamodule.tokenizer)
+        print(f'best checkpoint: {best}\nthe same as a folder: {folder}')

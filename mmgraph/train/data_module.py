@@ -34,6 +34,8 @@ class PostDataModule(pl.LightningDataModule):
             unknown. (default: :obj:`1`)
         lower_case (bool, optional): Collect the words in lower case.
             (default: :obj:`False`)
+        predict_split (str, optional): What ``mmgraph predict`` reads.
+            (default: :obj:`'test'`)
         seed (int, optional): Seed of the batches' order.
             (default: :obj:`0`)
     """
@@ -46,6 +48,7 @@ class PostDataModule(pl.LightningDataModule):
         num_workers: int = 0,
         min_count: int = 1,
         lower_case: bool = False,
+        predict_split: Split = 'test',
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -56,8 +59,19 @@ class PostDataModule(pl.LightningDataModule):
         self.num_workers = num_workers
         self.min_count = min_count
         self.lower_case = lower_case
+        self.predict_split = predict_split
         self.seed = seed
         self._splits: dict[str, PostDataset] = {}
+
+    def setup(self, stage: str) -> None:
+        r"""Reads the splits of a stage before anything is written, so that
+        bad input leaves nothing behind.
+        """
+        splits: dict[str, list[Split]] = {
+            'fit': ['train', 'val'], 'validate': ['val'], 'test': ['test'],
+            'predict': [self.predict_split]}
+        for name in splits[stage]:
+            self.split(name)
 
     def split(self, name: Split) -> PostDataset:
         r"""One split of the corpus."""
@@ -95,6 +109,11 @@ class PostDataModule(pl.LightningDataModule):
             words = (word.lower() for word in words)
         return Vocabulary.from_counts(words, 'words',
                                       min_count=self.min_count)
+
+    @property
+    def tokenizer(self) -> Any:
+        r"""The tokenizer of the posts' word pieces, if they have any."""
+        return _find(self.dataset.transform, 'hf_tokenizer')
 
     def lengths(self, dataset: PostDataset) -> Tensor:
         r"""What padding depends on: word pieces where the posts have them,
@@ -136,11 +155,11 @@ class PostDataModule(pl.LightningDataModule):
 
     def predict_dataloader(self) -> DataLoader:
         # Unsorted, so that predictions come out in the order of the corpus.
-        return self._loader('test', shuffle=False, sort=False)
+        return self._loader(self.predict_split, shuffle=False, sort=False)
 
 
 def _find(transform: Any, name: str) -> Any:
-    r"""A method of a transform or of one of those it is composed of."""
+    r"""An attribute of a transform or of one of those it is composed of."""
     found = getattr(transform, name, None)
     for part in getattr(transform, 'transforms', None) or []:
         found = _find(part, name) or found

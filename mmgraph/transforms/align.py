@@ -23,8 +23,8 @@ class Align(BaseTransform):  # type: ignore[misc]
     the model.
 
     .. note::
-        A data set's cache is keyed by :func:`repr`. For an aligner with
-        parameters a hash of them is therefore part of it.
+        A data set's cache is keyed by :func:`repr`. A hash of the aligner's
+        settings and parameters is therefore part of it.
 
     Args:
         aligner (callable): Takes two :class:`~mmgraph.data.GraphView`, the
@@ -42,7 +42,8 @@ class Align(BaseTransform):  # type: ignore[misc]
         if words.num_nodes > 0 and objects.num_nodes > 0:
             with torch.no_grad():
                 found = self.aligner(words, objects)
-            index, weight = found.match_index, found.match_score.float()
+            index = found.match_index
+            weight = found.match_score.detach().float()
         store = data['word', 'aligns', 'object']
         store.edge_index, store.edge_weight = index, weight
         return data
@@ -50,12 +51,23 @@ class Align(BaseTransform):  # type: ignore[misc]
     def __repr__(self) -> str:
         more = ''
         if isinstance(self.aligner, nn.Module):
-            state = self.aligner.state_dict()
-            if state:
-                digest = hashlib.sha256()
-                for key, value in state.items():
-                    digest.update(key.encode())
-                    digest.update(value.detach().cpu().contiguous().view(-1)
-                                  .view(torch.uint8).numpy().tobytes())
-                more = f', weights={digest.hexdigest()[:16]}'
+            more = f', digest={_digest(self.aligner)}'
         return f'{type(self).__name__}({self.aligner!r}{more})'
+
+
+def _digest(module: nn.Module) -> str:
+    r"""A hash of a module's settings, which its :func:`repr` may leave out,
+    and of its parameters.
+    """
+    digest = hashlib.sha256()
+    for name, part in module.named_modules():
+        settings = sorted(
+            (key, value) for key, value in vars(part).items()
+            if not key.startswith('_') and key != 'training'
+            and isinstance(value, bool | int | float | str | None))
+        digest.update(repr((name, settings)).encode())
+    for key, value in module.state_dict().items():
+        digest.update(key.encode())
+        digest.update(value.detach().cpu().contiguous().view(-1)
+                      .view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]

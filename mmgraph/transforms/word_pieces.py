@@ -87,6 +87,11 @@ class WordPieces(BaseTransform):  # type: ignore[misc]
                 f"'max_length' must be at least {least}: special pieces, "
                 f'markers and a first piece a mention (got {max_length})')
 
+    @property
+    def hf_tokenizer(self) -> Any:
+        r"""The Hugging Face tokenizer."""
+        return self._words.tokenizer
+
     def num_tokens(self, words: Sequence[str]) -> int:
         r"""The number of pieces of some words, without special pieces and
         markers, before truncation: for batches of equally long posts.

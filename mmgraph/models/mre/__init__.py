@@ -5,4 +5,4 @@ from mmgraph.models.mre.mega import MEGA
 
 classes = ['GloveCNN', 'MEGA', 'PCNN', 'RelationModel', 'RelationOutput']
 
-__all__ = [*classes]
+__all__ = ['GloveCNN', 'MEGA', 'PCNN', 'RelationModel', 'RelationOutput']

@@ -7,7 +7,7 @@ Learning-based Graph Alignment" <https://arxiv.org/abs/1802.06257>`_, CIKM
 dependency tree and a scene graph.
 """
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -29,8 +29,8 @@ HistogramMethod: TypeAlias = Literal['auto', 'bitset', 'sparse', 'torch']
 
 #: Entries a sparse product may hold at once; rows are taken in pieces.
 _MAX_ENTRIES = 2**24
-#: Rows whose landmark kernel is held at once: it stays in the cache.
-_CHUNK_ROWS = 1024
+#: Rows whose landmark kernel is held at once.
+_CHUNK_ROWS = 8192
 
 
 def degree_histogram(
@@ -113,7 +113,7 @@ def degree_histogram(
     return histogram_and_degree(
         edge_index, num_nodes, max_hops=max_hops, discount=discount,
         bucket_base=bucket_base, include_self=include_self, ptr=ptr,
-        method=method)[0]
+        method=method)[0].contiguous()
 
 
 def histogram_and_degree(
@@ -151,15 +151,24 @@ def histogram_and_degree(
     degree = hops.degree
     column, num_columns = _columns(degree, bucket_base)
     size = (num_nodes, num_columns)
-    out = torch.zeros(size, dtype=torch.double, device=edge_index.device)
-    if include_self:
-        node = (column >= 0).nonzero().view(-1)
-        out[node, column[node]] = 1.0
     weight = discount if include_self else 1.0
+    if isinstance(hops, _Torch):
+        out = torch.zeros(size, dtype=torch.double, device=edge_index.device)
+        if include_self:
+            node = (column >= 0).nonzero().view(-1)
+            out[node, column[node]] = 1.0
+        for count in hops.counts(column, num_columns):
+            out += count.double() * weight
+            weight *= discount
+        return out, degree
+    sums = np.zeros(size[::-1])  # columns first: they are read one by one
+    if include_self:
+        node = np.flatnonzero(column >= 0)
+        sums.reshape(-1)[column[node] * num_nodes + node] = 1.0
     for count in hops.counts(column, num_columns):
-        out.add_(count, alpha=weight)
+        sums += np.multiply(count, weight, dtype=np.float64)
         weight *= discount
-    return out, degree
+    return torch.from_numpy(sums).t(), torch.from_numpy(degree)
 
 
 def landmark_embedding(
@@ -303,7 +312,8 @@ def structural_similarity(
 
     Returns:
         torch.Tensor: Scores :obj:`[..., N_s, N_t]` in
-        :math:`[e^{-\sqrt{2}}, 1]`, one for equal features.
+        :math:`[e^{-\sqrt{2}}, 1]`, one for equal features. Not
+        differentiable.
 
     Example:
         >>> structural_similarity(torch.tensor([[0.0], [1.0]]),
@@ -313,36 +323,41 @@ def structural_similarity(
     """
     attributes = None
     if source_attributes is not None and target_attributes is not None:
-        attributes = (
+        attributes = zip(
             [ids.unsqueeze(-1) for ids in source_attributes.unbind(-1)],
             [ids.unsqueeze(-2) for ids in target_attributes.unbind(-1)])
     return score_from_columns(
-        [column.unsqueeze(-1) for column in source.unbind(-1)],
-        [column.unsqueeze(-2) for column in target.unbind(-1)],
+        zip([column.unsqueeze(-1) for column in source.unbind(-1)],
+            [column.unsqueeze(-2) for column in target.unbind(-1)]),
         gamma_struct=gamma_struct, attributes=attributes,
         gamma_attr=gamma_attr, squared=squared)
 
 
+@torch.no_grad()
 def score_from_columns(
-    source: Sequence[Tensor],
-    target: Sequence[Tensor],
+    columns: Iterable[tuple[Tensor, Tensor]],
     *,
     gamma_struct: float,
-    attributes: tuple[Sequence[Tensor], Sequence[Tensor]] | None = None,
+    attributes: Iterable[tuple[Tensor, Tensor]] | None = None,
     gamma_attr: float = 1.0,
     squared: bool = False,
 ) -> Tensor:
-    r"""As :meth:`structural_similarity`, for feature columns that broadcast
-    against each other. Differences are taken before they are squared: with a
-    matrix product, equal features would come out a score of 3e-4 apart.
+    r"""As :meth:`structural_similarity`, for feature columns of both sides
+    that broadcast against each other. Differences are taken before they are
+    squared: with a matrix product, equal features would come out a score of
+    3e-4 apart.
     """
-    total = (source[0] - target[0]).square_()
-    for a, b in zip(source[1:], target[1:], strict=True):
-        difference = a - b
-        total.addcmul_(difference, difference)
+    total, difference = None, None
+    for a, b in columns:
+        difference = torch.sub(a, b, out=difference)
+        if total is None:
+            total = difference.square()
+        else:
+            total.addcmul_(difference, difference)
+    assert total is not None
     total = (total if squared else total.sqrt_()).mul_(-gamma_struct)
     if attributes is not None:
-        for a, b in zip(*attributes, strict=True):
+        for a, b in attributes:
             total.add_(a != b, alpha=-gamma_attr)
     return total.expm1_().mul_(-2).sqrt_().neg_().exp_()
 
@@ -401,18 +416,19 @@ def _graph_of(ptr: Tensor, num_nodes: int) -> Tensor:
     return graph.repeat_interleave(ptr[1:] - ptr[:-1], output_size=num_nodes)
 
 
-def _columns(degree: Tensor, base: int | None) -> tuple[Tensor, int]:
+def _columns(degree: Any, base: int | None) -> tuple[Any, int]:
     r"""The histogram column of each node, -1 for none, and their number."""
-    largest = int(degree.max()) if degree.numel() > 0 else 0
+    largest = int(degree.max()) if len(degree) > 0 else 0
     if base is None:
         return degree, largest + 1
     # Whole powers only: log(3**5) / log(3) is below 5 in floating point.
     powers = [1]
     while powers[-1] * base <= largest:
         powers.append(powers[-1] * base)
-    table = torch.bucketize(
-        torch.arange(largest + 1), torch.tensor(powers), right=True) - 1
-    return table.to(degree.device)[degree], len(powers)
+    table = np.searchsorted(powers, np.arange(largest + 1), side='right') - 1
+    if isinstance(degree, Tensor):
+        return torch.from_numpy(table).to(degree.device)[degree], len(powers)
+    return table.take(degree), len(powers)
 
 
 class _Bitset:
@@ -440,18 +456,18 @@ class _Bitset:
         table[start[self.row] + self.col] = 1
         table[start[self.col] + self.row] = 1
         self.ball = self._pack(table)
-        self.degree = torch.from_numpy(
-            _bit_count(self.ball).astype(np.int64) - 1)
+        self.degree = _bit_count(self.ball).astype(np.int64) - 1
 
-    def counts(self, column: Tensor, num_columns: int) -> Iterator[Tensor]:
+    def counts(self, column: Any, num_columns: int) -> Iterator[Any]:
         if self.ball.size == 0:
             return
-        key = self.graph * num_columns + column.numpy()
-        known = np.flatnonzero(column.numpy() >= 0)
+        key = column * self.num_graphs + self.graph
+        known = np.flatnonzero(column >= 0)
         size = self.num_graphs * num_columns << self.shift
         table = np.zeros((size, ), np.uint8)
         table[(key[known] << self.shift) + self.local[known]] = 1
-        mask = self._pack(table).reshape(-1, num_columns)[self.graph]
+        mask = self._pack(table).reshape(num_columns, -1)
+        mask = mask.take(self.graph, axis=1)
         one = np.array(1, self.ball.dtype)
         before = one << self.local.astype(self.ball.dtype)
         ball = self.ball
@@ -463,7 +479,7 @@ class _Bitset:
             new = ball & ~before
             if self.max_hops is None and not new.any():
                 return
-            yield torch.from_numpy(_bit_count(mask & new[:, None]))
+            yield _bit_count(mask & new)
             before = ball
 
     def _pack(self, table: Any) -> Any:
@@ -488,16 +504,16 @@ class _Sparse:
         self.ball.data[:] = 1
         self.max_hops = max_hops
         self.size = np.diff(self.ball.indptr).astype(np.int64)
-        self.degree = torch.from_numpy(self.size - 1)
+        self.degree = self.size - 1
 
-    def counts(self, column: Tensor, num_columns: int) -> Iterator[Tensor]:
+    def counts(self, column: Any, num_columns: int) -> Iterator[Any]:
         if self.size.size == 0:
             return
-        known = np.flatnonzero(column.numpy() >= 0)
+        known = np.flatnonzero(column >= 0)
         # Whole numbers are exact in float32 up to 2**24.
         dtype = np.float32 if self.size.size < 2**24 else np.float64
         label = np.zeros((self.size.size, num_columns), dtype)
-        label[known, column.numpy()[known]] = 1
+        label[known, column[known]] = 1
         before, ball = label, self.ball
         for hop in _hops(self.max_hops):
             if hop > 1:
@@ -508,7 +524,7 @@ class _Sparse:
                     return
             else:
                 after = ball @ label
-            yield torch.from_numpy(after - before)
+            yield (after - before).T
             before = after
 
     def _grow(self, ball: Any, label: Any, last: bool) -> tuple[Any, Any]:

@@ -1,5 +1,5 @@
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from mmgraph.nn.align.base import (
     check_topk,
     check_views,
     expand,
+    nonzero,
     select_topk,
 )
 from mmgraph.nn.align.functional import (
@@ -28,6 +29,9 @@ __all__ = ['StructuralAligner']
 
 #: Pairs of embedding rows that are subtracted at once.
 _GATHER_ROWS = 8192
+#: Scores of small pairs that are worked on at once: few enough to stay in the
+#: cache, and as many as PyTorch still leaves to one thread.
+_PIECE = 32000
 
 
 class StructuralAligner(Aligner):
@@ -181,6 +185,9 @@ class StructuralAligner(Aligner):
     def forward(self, source: GraphView, target: GraphView) -> Alignment:
         check_views(source, target)
         shift = source.num_nodes
+        dtype = torch.float
+        if source.x is not None and source.x.is_floating_point():
+            dtype = source.x.dtype
         features, degree = histogram_and_degree(
             torch.cat([source.edge_index, target.edge_index + shift], dim=1),
             shift + target.num_nodes,
@@ -201,7 +208,7 @@ class StructuralAligner(Aligner):
         large = self._is_large(source.sizes + target.sizes)
         parts = [self._closed_form(
             features, attributes, source.batch, kept + shift,
-            num_kept.masked_fill(large, 0), kept_ptr)]
+            num_kept.masked_fill(large, 0), kept_ptr, dtype)]
         large &= (num_kept > 0) & (source.sizes > 0)
         for graph in large.nonzero().view(-1).tolist():
             low, high = kept_ptr[graph:graph + 2].tolist()
@@ -213,12 +220,9 @@ class StructuralAligner(Aligner):
         index, score = parts[0]
         if len(parts) > 1:
             index = torch.cat([part[0] for part in parts], dim=1)
-            score = torch.cat([part[1] for part in parts])
+            score = torch.cat([part[1].to(dtype) for part in parts])
             order = torch.argsort(index[0], stable=True)
             index, score = index[:, order], score[order]
-        dtype = torch.float
-        if source.x is not None and source.x.is_floating_point():
-            dtype = source.x.dtype
         return Alignment(index, score.to(dtype), source.ptr, target.ptr)
 
     def num_landmarks(self, num_nodes: int) -> int:
@@ -229,12 +233,12 @@ class StructuralAligner(Aligner):
         return min(num_nodes, max(number, 1))
 
     def _is_large(self, num_nodes: Tensor) -> Tensor:
+        r"""Which pairs have fewer landmarks than nodes."""
         largest = int(num_nodes.max()) if num_nodes.numel() > 0 else 0
-        sizes = torch.arange(largest + 1) if largest <= 4096 else None
-        if sizes is None:
-            sizes, inverse = torch.unique(num_nodes, return_inverse=True)
-        else:
-            inverse = num_nodes
+        # f log n - n is concave: what holds at both ends holds in between.
+        if all(self.num_landmarks(n) == n for n in (2, max(largest, 2))):
+            return torch.zeros_like(num_nodes, dtype=torch.bool)
+        sizes, inverse = torch.unique(num_nodes, return_inverse=True)
         large = [self.num_landmarks(n) < n for n in sizes.tolist()]
         return torch.tensor(large, device=num_nodes.device)[inverse]
 
@@ -265,29 +269,35 @@ class StructuralAligner(Aligner):
         kept: Tensor,
         num_kept: Tensor,
         kept_ptr: Tensor,
+        dtype: torch.dtype,
     ) -> tuple[Tensor, Tensor]:
         r"""All pairs in which every node is a landmark."""
         shift = graph.numel()
-        count, first = num_kept[graph], kept_ptr[graph]
+        count = num_kept.index_select(0, graph)
+        first = kept_ptr.index_select(0, graph)
         # Columns, not rows: every operation below then runs along memory.
-        columns = features[:shift].t(), features[kept].t().contiguous()
+        columns = (features[:shift].t(),
+                   features.t().index_select(1, kept))
         ids = None
         if attributes is not None:
             ids = attributes[:shift].t(), attributes[kept].t()
         parts = []
-        for rows in pieces(count.cumsum(0).cpu().numpy(), self.max_entries):
+        limit = min(self.max_entries, _PIECE)
+        for rows in pieces(count.cumsum(0).cpu().numpy(), limit):
             row, col = expand(count[rows], first[rows])
             score = score_from_columns(
-                *_pick(columns, rows, row, col),
+                _pick(columns, rows, row, col),
                 attributes=None if ids is None else _pick(ids, rows, row, col),
                 gamma_struct=self.gamma_struct, gamma_attr=self.gamma_attr,
                 squared=self.squared)
-            parts.append(self._reduce(row, col, score, rows))
+            index, score, _ = self._reduce(row, col, score, rows,
+                                           count[rows])
+            index[1] = kept.index_select(0, index[1]).sub_(shift)
+            parts.append((index, score.to(dtype)))
         if not parts:
-            return kept.new_empty(2, 0), features.new_empty(0)
-        index = torch.cat([part[0] for part in parts], dim=1)
-        index[1] = kept[index[1]] - shift
-        return index, torch.cat([part[1] for part in parts])
+            return kept.new_empty(2, 0), features.new_empty(0, dtype=dtype)
+        return (torch.cat([part[0] for part in parts], dim=1),
+                torch.cat([part[1] for part in parts]))
 
     def _landmark_route(
         self,
@@ -325,8 +335,11 @@ class StructuralAligner(Aligner):
                        cosine.topk(self.top_k).values[:, -1])
                 reach = (2 - 2 * cut).clamp_(min=0).sqrt_() + 2 * TIE_TOLERANCE
                 near = cosine >= (1 - reach.square() / 2).unsqueeze(1)
-            row, col = near.nonzero().unbind(1)
-            score = (2 - 2 * cosine[near]).clamp_(min=0).sqrt_().neg_().exp_()
+            place = nonzero(near.view(-1))
+            row = place.div(kept.numel(), rounding_mode='floor')
+            col = place - row * kept.numel()
+            score = 2 - 2 * cosine.view(-1).index_select(0, place)
+            score = score.clamp_(min=0).sqrt_().neg_().exp_()
             parts.append(self._reduce(row, col, score, rows))
             total += parts[-1][1].numel()
             self._check_size(total)
@@ -345,16 +358,18 @@ class StructuralAligner(Aligner):
         col: Tensor,
         score: Tensor,
         rows: slice,
+        lengths: OptTensor = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         r"""The kept pairs of some rows, their scores, and their shares."""
         share = None
         if self.top_k is not None:
             keep, share = select_topk(row, col, score, self.top_k, self.ties,
-                                      rows.stop - rows.start)
-            row, col, score = row[keep], col[keep], score[keep]
+                                      rows.stop - rows.start, lengths)
+            row, col, score = (x.index_select(0, keep)
+                               for x in (row, col, score))
         if share is None:
             share = torch.ones_like(score)
-        return torch.stack([row + rows.start, col]), score * share, share
+        return torch.stack([row.add_(rows.start), col]), score * share, share
 
     def _check_size(self, num_matches: int) -> None:
         if num_matches > self.max_matches:
@@ -374,8 +389,8 @@ def _pick(
     rows: slice,
     row: Tensor,
     col: Tensor,
-) -> tuple[list[Tensor], list[Tensor]]:
-    r"""Both ends of pairs, column by column."""
+) -> Iterator[tuple[Tensor, Tensor]]:
+    r"""Both ends of pairs, one column after the other."""
     source, target = columns
-    return ([x.index_select(0, row) for x in source[:, rows].contiguous()],
-            [x.index_select(0, col) for x in target])
+    for x, y in zip(source[:, rows], target, strict=True):
+        yield x.index_select(0, row), y.index_select(0, col)

@@ -13,4 +13,7 @@ classes = [
     'TransformerTextEncoder', 'WordEmbedding'
 ]
 
-__all__ = [*classes, 'load_word_vectors', 'words_of']
+__all__ = [
+    'CharEmbedding', 'CharWordEncoder', 'TextEncoder', 'TransformerTextEncoder',
+    'WordEmbedding', 'load_word_vectors', 'words_of'
+]

@@ -3,4 +3,4 @@ from mmgraph.nn.heads.marker_pair import MarkerPairHead, relation_rows
 
 classes = ['MarkerPairHead']
 
-__all__ = [*classes, 'relation_rows']
+__all__ = ['MarkerPairHead', 'relation_rows']
