@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mmgraph.errors import InputError, MissingExtraError
+from mmgraph.typing import GraphRoute
 
 __all__ = ['main']
 
@@ -15,6 +16,8 @@ _TRAINING = {
     'test': 'score a checkpoint on the test split',
     'predict': 'write the predictions of a checkpoint as JSON lines',
 }
+
+_PICTURES = ('.png', '.svg', '.pdf')
 
 _EXAMPLES = """examples:
   mmgraph demo
@@ -109,10 +112,14 @@ def _show(args: argparse.Namespace) -> int:
     from mmgraph.viz import save_alignment
     posts: PostDataset
     image = None
+    if args.output.suffix.lower() not in _PICTURES:
+        raise InputError(f"'output' must end in {', '.join(_PICTURES)}",
+                         args.output)
     if args.mnre is None:
         posts = SyntheticPosts(split=args.split)
     else:
-        graph = 'dependency+scene' if args.version == 'v1' else 'dependency'
+        graph: GraphRoute = ('dependency+scene' if args.version == 'v1'
+                             else 'dependency')
         posts = MNRE(args.mnre, version=args.version, split=args.split,
                      graph=graph)
     if not 0 <= args.index < len(posts):
@@ -127,6 +134,25 @@ def _show(args: argparse.Namespace) -> int:
                    vocabularies=posts.vocabularies)
     print(f'{post}\nwrote {args.output}')
     return 0
+
+
+def _line(error: Exception) -> str | None:
+    r"""What to tell of an error that what was given may have caused; nothing
+    if it looks like a mistake of the program.
+    """
+    if isinstance(error, OSError):
+        if error.filename is None:
+            return None
+        return f'{error.filename}: cannot be used ({error.strerror})'
+    if not isinstance(error, InputError | MissingExtraError):
+        trace = error.__traceback__
+        while trace is not None and trace.tb_next is not None:
+            trace = trace.tb_next
+        # Ours tell which argument is wrong.
+        if trace is None or not trace.tb_frame.f_globals.get(
+                '__name__', '').startswith('mmgraph.'):
+            return None
+    return ' '.join(str(error).split())
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -145,23 +171,23 @@ def main(argv: Sequence[str] | None = None) -> int:
             from mmgraph.utils import optional_import
             optional_import('pytorch_lightning', 'train')
             optional_import('jsonargparse', 'train')
-            from mmgraph.train.cli import PostCLI
-            PostCLI(None if argv is None else args)
+            from mmgraph.train.cli import run
+            run(None if argv is None else args)
             return 0
         parsed = _parser().parse_args(args)
         return int(parsed.run(parsed))
-    except (InputError, MissingExtraError) as error:
-        if os.environ.get('MMGRAPH_DEBUG'):
+    except BrokenPipeError:  # The reader of a pipe, such as head, has gone.
+        sys.stderr.close()
+        return 0
+    except (ValueError, OSError, MissingExtraError) as error:
+        line = _line(error)
+        if line is None or os.environ.get('MMGRAPH_DEBUG'):
             raise
-        line = ' '.join(str(error).split())
         print(f'mmgraph: error: {line}', file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print('mmgraph: stopped', file=sys.stderr)
         return 130
-    except BrokenPipeError:  # The reader of a pipe, such as head, has gone.
-        sys.stderr.close()
-        return 0
 
 
 if __name__ == '__main__':

@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     aligned post.
     """
     optional_import('pytorch_lightning', 'train')
-    num_posts, epochs = (1500, 5) if args.quick else (4000, 6)
+    num_posts, epochs = (2000, 8) if args.quick else (4000, 9)
     start = time.perf_counter()
     train = SyntheticPosts(split='train', num_posts=num_posts,
                            visual=args.visual, seed=args.seed,
@@ -93,14 +93,15 @@ def _train(
     from mmgraph.train import PostDataModule, PostModule
     logging.getLogger('pytorch_lightning').setLevel(logging.ERROR)
     start = time.perf_counter()
-    data = PostDataModule(train, batch_size=64, eval_batch_size=256, seed=seed)
+    data = PostDataModule(train, batch_size=32, eval_batch_size=250, cache=True,
+                          seed=seed)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        encoder = CharWordEncoder(data.words, word_dim=64, hidden_channels=64,
+        encoder = CharWordEncoder(data.words, word_dim=96, hidden_channels=96,
                                   dropout=0.2)
-        model = MEGA(encoder, data.num_relations, hidden_channels=128,
-                     dropout=0.2, **{'use_semantic': True, **settings})
-        module = PostModule(model, data.relations, data.negative, lr=4e-3,
+        model = MEGA(encoder, data.num_relations, hidden_channels=192,
+                     fusion='sum', dropout=0.2, **settings)
+        module = PostModule(model, data.relations, data.negative, lr=3e-3,
                             warmup_steps=20)
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')  # Advice for other machines.

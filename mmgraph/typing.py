@@ -4,7 +4,9 @@ from typing import Literal, TypeAlias
 
 from torch import Tensor
 
-__all__ = ['GraphRoute', 'MNREVersion', 'OptTensor', 'PathLike', 'Split', 'Ties']
+__all__ = [
+    'GraphRoute', 'MNREVersion', 'OptTensor', 'PathLike', 'Split', 'Ties'
+]
 
 OptTensor: TypeAlias = Tensor | None
 PathLike: TypeAlias = str | os.PathLike[str]

@@ -20,8 +20,8 @@ from mmgraph.data.vocabulary import Vocabulary
 # classes named here are those that PyG itself leaves out.
 torch.serialization.add_safe_globals([
     BaseStorage, DataEdgeAttr, DataTensorAttr, EdgeStorage, GlobalStorage,
-    GraphPair, HeteroData, NodeStorage, Post, SceneGraph, TextGraph,
-    Vocabulary
+    GraphPair, GraphView, HeteroData, NodeStorage, Post, SceneGraph,
+    TextGraph, Vocabulary
 ])
 
 classes = [

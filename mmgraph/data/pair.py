@@ -2,7 +2,7 @@
 from typing import Any
 
 import torch
-from torch_geometric.data import Data
+from torch_geometric.data import Batch, Data
 
 from mmgraph.data.validation import Report, check_finite
 from mmgraph.data.view import GraphView, ptr_from_sizes
@@ -44,13 +44,19 @@ class GraphPair(Data):
         super().__init__(**kwargs)
         if 'edge_index_s' in self:  # Not the empty shell that PyG fills.
             for side in 's', 't':
-                if f'num_nodes_{side}' not in self:
-                    self[f'num_nodes_{side}'] = self[f'x_{side}'].size(0)
+                if f'num_nodes_{side}' in self:
+                    continue
+                if f'x_{side}' not in self:
+                    raise ValueError(f"a graph without features needs "
+                                     f"'num_nodes_{side}' (got neither it "
+                                     f"nor 'x_{side}')")
+                self[f'num_nodes_{side}'] = self[f'x_{side}'].size(0)
             self['num_nodes'] = self.num_nodes_s + self.num_nodes_t
 
     def __inc__(self, key: str, value: Any, *args: Any, **kwargs: Any) -> Any:
         if key == 'match_index':
-            return torch.tensor([[self.num_nodes_s], [self.num_nodes_t]])
+            return torch.tensor([[int(self.num_nodes_s)],
+                                 [int(self.num_nodes_t)]])
         if key in _EDGE_KEYS:
             return self[f'num_nodes_{key[-1]}']
         return 0
@@ -116,10 +122,10 @@ class GraphPair(Data):
         return report.close(raise_on_error)
 
     def __repr__(self) -> str:
-        if type(self).__name__ != 'GraphPair' or 'edge_index_s' not in self:
+        if isinstance(self, Batch) or 'edge_index_s' not in self:
             return super().__repr__()
         gold = self.get('match_index')
         known = '' if gold is None else f', {gold.size(1)} gold matches'
-        return (f'GraphPair({int(self.num_nodes_s)} nodes, '
+        return (f'{type(self).__name__}({int(self.num_nodes_s)} nodes, '
                 f'{self.edge_index_s.size(1)} edges | {int(self.num_nodes_t)} '
                 f'nodes, {self.edge_index_t.size(1)} edges{known})')

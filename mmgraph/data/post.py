@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch_geometric.data import HeteroData
+from torch_geometric.data import Batch, HeteroData
 
 from mmgraph.data.scene_graph import SceneGraph
 from mmgraph.data.text_graph import TextGraph
@@ -14,6 +14,7 @@ from mmgraph.data.validation import (
     check_boxes,
     check_edges,
     check_finite,
+    check_rows,
 )
 from mmgraph.typing import OptTensor
 
@@ -211,10 +212,10 @@ class Post(HeteroData):
         return self
 
     def _one(self, what: str) -> None:
-        if not isinstance(self['word'].num_nodes, int) \
-                or type(self).__name__ != 'Post':
-            raise AttributeError(f"'{what}' is of one post; un-batch first "
-                                 f'(batch[i] or batch.to_data_list())')
+        # An AttributeError would be caught by PyG, and its text lost.
+        if isinstance(self, Batch):
+            raise ValueError(f"'{what}' is of one post; un-batch first "
+                             f'(batch[i] or batch.to_data_list())')
 
     @property
     def image_path(self) -> str | None | list[str | None]:
@@ -282,17 +283,11 @@ class Post(HeteroData):
         """
         report = Report(self)
         words = self['word'].num_nodes
-        if isinstance(self.words, list) and type(self).__name__ == 'Post' \
-                and len(self.words) != words:
+        if not isinstance(self, Batch) and len(self.words) != words:
             report.add(f"'words' must hold one string a word node "
                        f'(got {len(self.words)} for {words})')
         for kind, store in self.node_items():
-            for key, value in store.items():
-                if isinstance(value, Tensor) and key not in ('batch', 'ptr') \
-                        and value.size(0) != store.num_nodes:
-                    report.add(f"'{kind}.{key}' must have one row a node "
-                               f'(got {value.size(0)} for '
-                               f'{store.num_nodes})')
+            check_rows(report, store, store.num_nodes, kind)
             check_finite(report, store, kind)
         check_boxes(report, self['object'], 'object.box')
         for (source, name, target), store in self.edge_items():
@@ -309,7 +304,7 @@ class Post(HeteroData):
         return report.close(raise_on_error)
 
     def __repr__(self) -> str:
-        if type(self).__name__ != 'Post' or 'words' not in self:
+        if isinstance(self, Batch) or 'words' not in self:
             return super().__repr__()
         parts = [f'{self["word"].num_nodes} words, '
                  f'{self["word", "governs", "word"].num_edges} dependencies']
@@ -322,4 +317,5 @@ class Post(HeteroData):
         relation = self['entity', 'relation', 'entity']
         parts.append(f'{self["entity"].num_nodes} entities, '
                      f'{relation.num_edges} relations')
-        return f'Post({self.post_id!r}: {" | ".join(parts)})'
+        return (f'{type(self).__name__}({self.post_id!r}: '
+                f'{" | ".join(parts)})')

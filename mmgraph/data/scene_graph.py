@@ -1,13 +1,14 @@
 """An image as a graph of its objects."""
 import torch
 from torch import Tensor
-from torch_geometric.data import Data
+from torch_geometric.data import Batch, Data
 
 from mmgraph.data.validation import (
     Report,
     check_boxes,
     check_edges,
     check_finite,
+    check_rows,
 )
 from mmgraph.typing import OptTensor
 
@@ -84,12 +85,12 @@ class SceneGraph(Data):
         m = int(self.num_nodes or 0)
         check_edges(report, self, m, m)
         check_boxes(report, self)
+        check_rows(report, self, m)
         check_finite(report, self)
         return report.close(raise_on_error)
 
     def __repr__(self) -> str:
-        if not isinstance(self.get('num_nodes'), int) \
-                or type(self).__name__ != 'SceneGraph':
+        if isinstance(self, Batch) or 'slot_id' not in self:
             return super().__repr__()
-        return (f'SceneGraph({self.num_nodes} objects, '
+        return (f'{type(self).__name__}({self.num_nodes} objects, '
                 f'{self.num_edges} relations)')

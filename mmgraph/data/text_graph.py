@@ -3,9 +3,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch_geometric.data import Data
+from torch_geometric.data import Batch, Data
 
-from mmgraph.data.validation import Report, check_edges, check_finite
+from mmgraph.data.validation import (
+    Report,
+    check_edges,
+    check_finite,
+    check_rows,
+)
 from mmgraph.data.vocabulary import Vocabulary
 
 __all__ = ['TextGraph']
@@ -86,18 +91,22 @@ class TextGraph(Data):
         r"""Checks the graph's own rules; see :meth:`Post.validate`."""
         report = Report(self)
         n = int(self.num_nodes or 0)
-        if len(self.words) != n:
+        batched = isinstance(self, Batch)
+        words = sum(map(len, self.words)) if batched else len(self.words)
+        if words != n:
             report.add(f"'words' must hold one string a node "
-                       f'(got {len(self.words)} for {n} nodes)')
+                       f'(got {words} for {n} nodes)')
         check_edges(report, self, n, n)
+        check_rows(report, self, n)
         check_finite(report, self)
-        head = torch.full((n,), -1, dtype=torch.long)
-        governor, dependent = self.edge_index
         if report.ok:
+            head = torch.full_like(self.head, -1)
+            governor, dependent = self.edge_index
             if dependent.unique().numel() != dependent.numel():
                 report.add("'edge_index': a word must have one governor at "
                            'most')
-            head[dependent] = governor
+            start = self.ptr[self.batch] if batched else torch.zeros_like(head)
+            head[dependent] = governor - start[dependent]
             if not torch.equal(head, self.head):
                 i = int((head != self.head).nonzero()[0])
                 report.add(f"'head' and 'edge_index' disagree at word {i} "
@@ -105,10 +114,9 @@ class TextGraph(Data):
         return report.close(raise_on_error)
 
     def __repr__(self) -> str:
-        if not isinstance(self.get('num_nodes'), int) \
-                or type(self).__name__ != 'TextGraph':
+        if isinstance(self, Batch) or 'words' not in self:
             return super().__repr__()
         text = ' '.join(self.words)
         text = text if len(text) <= 60 else text[:59] + '…'
-        return (f'TextGraph({self.num_nodes} words, {self.num_edges} '
-                f'dependencies: {text})')
+        return (f'{type(self).__name__}({self.num_nodes} words, '
+                f'{self.num_edges} dependencies: {text})')

@@ -4,7 +4,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ['Report', 'check_boxes', 'check_edges', 'check_finite']
+__all__ = [
+    'Report', 'check_boxes', 'check_edges', 'check_finite', 'check_rows'
+]
 
 
 class Report:
@@ -80,8 +82,29 @@ def check_boxes(report: Report, store: Any, name: str = 'box') -> None:
                    f'image in [0, 1] (got {box[i].tolist()} at object {i})')
 
 
+def check_rows(
+    report: Report,
+    store: Any,
+    num_nodes: int,
+    name: str = '',
+) -> None:
+    r"""There is one attribute row a node, and no id is negative."""
+    for key, value in store.items():
+        if not isinstance(value, Tensor) or key in ('batch', 'ptr') \
+                or key.startswith('edge_'):
+            continue
+        where = f'{name}.{key}' if name else key
+        if value.size(0) != num_nodes:
+            report.add(f"'{where}' must have one row a node "
+                       f'(got {value.size(0)} for {num_nodes})')
+        if key.endswith('_id') and value.numel() and int(value.min()) < 0:
+            report.add(f"'{where}' must not be negative "
+                       f'(got {int(value.min())} at row '
+                       f'{int(value.argmin())})')
+
+
 def check_finite(report: Report, store: Any, name: str = '') -> None:
-    r"""Features are finite and there is one row a node."""
+    r"""Features are finite."""
     for key, value in store.items():
         if isinstance(value, Tensor) and value.is_floating_point():
             wrong = (~torch.isfinite(value)).nonzero()

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, cast, get_args
 
+from safetensors import SafetensorError, safe_open
 from torch_geometric.transforms import BaseTransform
 
 from mmgraph import __version__
@@ -144,7 +145,7 @@ def find_scenes(
     split: str,
     scene_dir: PathLike | None = None,
 ) -> Path:
-    r"""The scene graphs of a split of version 1.
+    r"""The scene graphs of a split.
 
     Raises:
         InputError: If they are not there; the message says what to do.
@@ -154,6 +155,24 @@ def find_scenes(
         f'graph_of_image_{split}.json',
         [Path(scene_dir)] if scene_dir else [root, root.parent / 'mega'],
         "Name its folder with 'scene_dir', or choose graph='dependency'")
+
+
+def _add_features(scenes: Mapping[str, SceneGraph], path: Path) -> None:
+    r"""Gives each object the row of its slot."""
+    try:
+        with safe_open(str(path), framework='pt') as file:
+            known = set(file.keys())
+            for image, scene in scenes.items():
+                if image not in known:
+                    raise InputError(f'no features of image {image}', path)
+                rows, slots = file.get_tensor(image), scene.slot_id
+                if slots.numel() and int(slots.max()) >= rows.size(0):
+                    raise InputError(
+                        f'image {image} has {rows.size(0)} feature rows, but '
+                        f'its scene graph names slot {int(slots.max())}', path)
+                scene.x = rows[slots].float()
+    except SafetensorError as error:
+        raise InputError(f'not a safetensors file ({error})', path) from error
 
 
 def _find(name: str, folders: list[Path], mend: str) -> Path:
@@ -295,8 +314,10 @@ class MNRE(PostDataset):
         graph (str, optional): What joins the words and what is known of the
             image: :obj:`'none'` (words alone), :obj:`'dependency'` (trees of
             :obj:`{version}_{split}.conllu`) or :obj:`'dependency+scene'`
-            (and scene graphs of :obj:`graph_of_image_{split}.json`, version 1
-            only). (default: :obj:`'dependency'`)
+            (and scene graphs of :obj:`graph_of_image_{split}.json`, published
+            for version 1 only; with an :obj:`object_features_{split}.
+            safetensors` beside them, a matrix :obj:`[slots, F]` an image name,
+            objects have features). (default: :obj:`'dependency'`)
         transform (BaseTransform, optional): Applied at each access.
             (default: :obj:`None`)
         pre_transform (BaseTransform, optional): Applied once to each post,
@@ -314,7 +335,7 @@ class MNRE(PostDataset):
 
     Raises:
         ValueError: If a choice is unknown, or scene graphs are asked for
-            version 2.
+            version 2 without :obj:`scene_dir`.
         InputError: If a file is missing or a line cannot be used; the message
             names the file and the line.
     """
@@ -338,11 +359,12 @@ class MNRE(PostDataset):
             if value not in choices:
                 raise ValueError(f"'{name}' is unknown (got {value!r}); "
                                  f'{suggest(value, choices)}')
-        if graph == 'dependency+scene' and version == 'v2':
+        if graph == 'dependency+scene' and version == 'v2' \
+                and scene_dir is None:
             raise ValueError(
                 "graph='dependency+scene' needs version='v1': no scene graphs "
                 'of the images of version 2 are published. Choose '
-                "graph='dependency'")
+                "graph='dependency', or give your own with 'scene_dir'")
         self.split, self.version, self.graph = split, version, graph
         self._bar = log
         folder = self._root(root)
@@ -353,6 +375,10 @@ class MNRE(PostDataset):
             paths['trees'] = find_trees(folder, version, split, conllu_dir)
         if graph == 'dependency+scene':
             paths['scenes'] = find_scenes(folder, split, scene_dir)
+            features = paths['scenes'].with_name(
+                f'object_features_{split}.safetensors')
+            if features.is_file():
+                paths['features'] = features
         for name, path in paths.items():
             raw[name] = MNRESource(path).read_bytes()
         #: SHA-256 of each raw file that was read.
@@ -405,6 +431,8 @@ class MNRE(PostDataset):
                      if 'trees' in paths else ())
         scenes = (read_slot_relations(paths['scenes'])
                   if 'scenes' in paths else None)
+        if scenes is not None and 'features' in paths:
+            _add_features(scenes, paths['features'])
         index: dict[str, int] = {}
         posts: list[Post] = []
         rows: list[Row] = []

@@ -20,8 +20,9 @@ class Configurable:
     can be saved as plain values and built again without its weights' origin.
 
     Nested modules, vocabularies, lists and dictionaries of plain values may be
-    arguments. A part that was given something else (a path that only this
-    machine has, say) overrides :meth:`get_config`.
+    arguments, and so may PyTorch's own activations. A part that was given
+    something else (a path that only this machine has, say) overrides
+    :meth:`get_config`.
 
     Example:
         >>> from mmgraph.nn.heads import MarkerPairHead
@@ -73,6 +74,12 @@ def _encode(value: Any, place: str) -> Any:
         return {'class': 'mmgraph.data.Vocabulary', 'args': value.to_dict()}
     if isinstance(value, _PLAIN):
         return value
+    if type(value).__module__ == 'torch.nn.modules.activation' \
+            and not value.state_dict():  # They keep their arguments by name.
+        names = inspect.signature(type(value)).parameters
+        return {'class': f'torch.nn.{type(value).__name__}',
+                'args': {name: _encode(getattr(value, name), place)
+                         for name in names if hasattr(value, name)}}
     if isinstance(value, (list, tuple)):
         return [_encode(item, place) for item in value]
     if isinstance(value, dict) and 'class' not in value:
@@ -97,6 +104,10 @@ def build_from_config(config: Any) -> Any:
         cls = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise InputError(f"cannot import '{path}' ({error})") from error
+    # A file decides what is built here; it may not call just anything.
+    if not (isinstance(cls, type)
+            and issubclass(cls, (Configurable, Vocabulary, nn.Module))):
+        raise InputError(f"'{path}' is no part of a model")
     args = {key: build_from_config(item)
             for key, item in config.get('args', {}).items()}
     try:

@@ -1,26 +1,47 @@
 """Training from the command line: one YAML file is one experiment."""
 import json
+import logging
+import os
 import pickle
+import re
+import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+from lightning_fabric.utilities.warnings import PossibleUserWarning
 from pytorch_lightning.callbacks import (
     BasePredictionWriter,
     EarlyStopping,
     ModelCheckpoint,
+    ProgressBar,
 )
-from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
+from pytorch_lightning.cli import (
+    LightningArgumentParser,
+    LightningCLI,
+    SaveConfigCallback,
+)
+from torch import nn
+from torch_geometric.data import Dataset
+from torch_geometric.transforms import BaseTransform
 
+# Parts that can be named on the command line have to be loaded.
+import mmgraph.datasets
+import mmgraph.models.mre
+import mmgraph.transforms  # noqa: F401
 from mmgraph.errors import InputError
 from mmgraph.train.checkpoint import save_pretrained
 from mmgraph.train.data_module import PostDataModule
 from mmgraph.train.module import PostModule
-from mmgraph.utils import atomic_path
+from mmgraph.train.progress import EpochReport
+from mmgraph.utils import atomic_path, suggest
 
-__all__ = ['JsonLinesWriter', 'PostCLI']
+__all__ = ['JsonLinesWriter', 'PostCLI', 'run']
 
 # Where a model's part needs something of the data, it is filled in; a part
 # that does not have the argument is left alone.
@@ -35,6 +56,21 @@ _LINKS = {
 
 # What Lightning itself looks up.
 _CHECKPOINTS = ('best', 'last', 'hpc', 'registry')
+
+_DESCRIPTIONS = {
+    'fit': 'Trains a model and keeps the checkpoint that is best on '
+    'validation. Example: mmgraph fit --config configs/mtb_mnre_v2.yaml '
+    '--encoder bert-base-uncased; to go on: --ckpt_path last.ckpt',
+    'validate': 'Scores a checkpoint on the validation split. Example: '
+    'mmgraph validate --config FILE --ckpt_path best.ckpt',
+    'test': 'Scores a checkpoint on the test split. Example: mmgraph test '
+    '--config FILE --ckpt_path best.ckpt',
+    'predict': 'Writes what a checkpoint predicts as JSON lines. Example: '
+    'mmgraph predict --config FILE --ckpt_path best.ckpt '
+    '--predictions.output predictions.jsonl',
+}
+
+_NEEDS_TRANSFORMERS = 'TransformerTextEncoder'
 
 # One ``--encoder`` serves the model and the tokenizer of the data.
 _ENCODER = ['model.model.init_args.encoder.init_args.model',
@@ -77,7 +113,7 @@ class JsonLinesWriter(BasePredictionWriter):
                 for batch in batches:
                     for row in batch:
                         file.write(json.dumps(row, ensure_ascii=False) + '\n')
-        print(f'wrote {Path(self.output)}')
+        print(f'wrote {Path(self.output)}')  # noqa: T201
 
 
 class _Parser(LightningArgumentParser):
@@ -87,29 +123,103 @@ class _Parser(LightningArgumentParser):
 
 
 def _one_line(message: str) -> str:
-    r"""What jsonargparse found wrong, without its echo of types and values."""
+    r"""What jsonargparse found wrong, without its echo of types."""
     lines = [line.strip(' -') for line in message.splitlines()]
-    return ' '.join(line for line in lines if line and not line.startswith(
+    text = ' '.join(line for line in lines if line and not line.startswith(
         ('Given value', 'Subtypes', 'Errors:', 'Does not validate',
          "Expected a <class 'NoneType'>")))
+    value = re.search(r'Given value: (?!Namespace)(.*)', message)
+    if value and 'Got value' not in text:
+        text += f'. Got value: {value[1]}'
+    unknown = (re.search(r'dot import path string: ([\w.]*\w)', text)
+               or re.search(r"class_path '([^']+)'", text))
+    key = ''
+    while match := re.match(r'Parser key "([^"]*)":\s*', text):
+        key += ('.' if key else '') + match[1]
+        text = text[match.end():]
+    if key and (match := re.match(r"'([\w.]+)': ", text)):
+        key += '.' + match[1]  # What the parser of a part found wrong.
+        text = text[match.end():]
+    if unknown:
+        names = [cls.__name__ for root in (nn.Module, BaseTransform, Dataset)
+                 for cls in _subclasses(root)]
+        near = suggest(unknown[1].rpartition('.')[2], names)
+        text = f'no class {unknown[1]!r} fits here'
+        if 'Did you mean' in near:
+            text += '. Did you mean' + near.rpartition('Did you mean')[2]
+    text = re.sub(r"Expected a <class '([^']+)'>", r'must be of type \1', text)
+    text = re.sub(r'Expected a typing\.Literal\[(.*?)\]', r'must be one of \1',
+                  text)
+    text = re.sub(r'\.? *Got value: (.*)', r' (got \1)', text)
+    text = re.sub(r'\b(fit|validate|test|predict)\.(?=model|data)', '', text)
+    if 'arguments are required' in text:
+        text += '; a file may give them: --config FILE'
+    return f"'{key}': {text}" if key else text
+
+
+def _subclasses(root: type) -> set[type]:
+    r"""The public classes of mmgraph that derive from another."""
+    found: set[type] = set()
+    cls: type
+    for cls in root.__subclasses__():
+        if cls.__module__.startswith('mmgraph.') and cls.__name__[0] != '_':
+            found.add(cls)
+        found |= _subclasses(cls)
+    return found
+
+
+class _SaveConfig(SaveConfigCallback):
+    r"""Writes the resolved configuration when training really starts, so that
+    a run which cannot start leaves nothing behind.
+    """
+    def setup(self, *args: Any, **kwargs: Any) -> None:
+        pass
+
+    def on_train_start(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+    ) -> None:
+        super().setup(trainer, pl_module, 'fit')
+
+
+def _read_checkpoint(path: str) -> dict[str, Any]:
+    if not Path(path).is_file():
+        raise InputError('no such checkpoint', path)
+    try:
+        checkpoint = torch.load(path, weights_only=True, map_location='cpu')
+    except (AttributeError, EOFError, LookupError, OSError, RuntimeError,
+            TypeError, ValueError, pickle.UnpicklingError) as error:
+        # What a damaged file raises depends on the damaged byte.
+        raise InputError('cannot be read as a checkpoint; is it whole?',
+                         path) from error
+    if not isinstance(checkpoint, dict) or not {
+            'state_dict', 'mmgraph'} <= set(checkpoint):
+        raise InputError('is not a checkpoint of mmgraph', path)
+    return checkpoint
 
 
 class PostCLI(LightningCLI):
     r"""``mmgraph fit|validate|test|predict``: every argument of every part is
     a flag; parts are chosen by class name. ``--seed_everything`` also seeds
     the order of the batches.
+
+    Raises:
+        InputError: If an argument, the data or the checkpoint cannot be used.
     """
     def __init__(self, args: Any = None, run: bool = True) -> None:
-        warnings.filterwarnings('ignore', module='pytorch_lightning',
-                                message='.*LeafSpec.*')
         super().__init__(
             PostModule, PostDataModule,
+            save_config_callback=_SaveConfig,
             save_config_kwargs=dict(overwrite=True),
             seed_everything_default=0,
             trainer_defaults=dict(
                 use_distributed_sampler=False,  # The data module shards.
+                enable_model_summary=False,  # EpochReport says what matters.
                 default_root_dir='runs'),
-            parser_kwargs=dict(parser_mode='yaml'),
+            parser_kwargs=dict(parser_mode='yaml', **{
+                name: dict(description=text)
+                for name, text in _DESCRIPTIONS.items()}),
             args=args, run=run,
             auto_configure_optimizers=False,
             parser_class=_Parser,
@@ -136,27 +246,77 @@ class PostCLI(LightningCLI):
         for target in _ENCODER:
             parser.link_arguments('encoder', target)
 
+    def parse_arguments(
+        self,
+        parser: LightningArgumentParser,
+        args: Any,
+    ) -> None:
+        try:
+            super().parse_arguments(parser, args)
+        except InputError as error:
+            if '<unicode string>' not in str(error):
+                raise
+            # The YAML reader knows the line, not the file.
+            words = ' '.join(map(str, sys.argv[1:] if args is None else args))
+            files = re.findall(r'(?:--config|-c)[ =](\S+)', words)
+            raise InputError(str(error).replace(
+                '"<unicode string>"', ' or '.join(files))) from error
+
+    def _parse_ckpt_path(self) -> None:
+        r"""Nothing: our checkpoints hold no arguments of the command line."""
+
     def before_instantiate_classes(self) -> None:
         path = self._get(self.config, 'ckpt_path')
-        if path and path not in _CHECKPOINTS and not Path(path).is_file():
-            raise InputError('no such checkpoint', path)
+        self._saved: dict[str, Any] | None = None
+        if self.subcommand in ('validate', 'test', 'predict'):
+            if not path:
+                raise InputError('give a trained model: --ckpt_path FILE')
+            if path == 'best':
+                raise InputError("'best' is known while training only; give "
+                                 'the file: --ckpt_path FILE')
+        if path and str(path).split(':')[0] not in _CHECKPOINTS:
+            self._saved = _read_checkpoint(path)
+        if _NEEDS_TRANSFORMERS in str(self.config):
+            from transformers.utils.logging import disable_progress_bar
+            disable_progress_bar()  # "Loading weights", a tenth of a second
 
     def instantiate_classes(self) -> None:
         try:
             super().instantiate_classes()
-        except ValueError as error:
-            if not str(error).startswith('Does not validate'):
-                raise
-            # An error of ours, wrapped because the argument may be None.
+        except InputError:
+            raise
+        except (ValueError, MisconfigurationException) as error:
+            # Constructors tell what is wrong with their arguments.
             raise InputError(_one_line(str(error))) from error
 
-    def _parse_ckpt_path(self) -> None:
+    def after_instantiate_classes(self) -> None:
+        if self._saved is not None:
+            try:  # Before anything is written.
+                self.model.on_load_checkpoint(self._saved)
+            except InputError as error:
+                path = self._get(self.config, 'ckpt_path')
+                raise InputError(str(error), path) from error
+            self._saved = None
+        if self.subcommand == 'fit':
+            self.model.check_schedule(self.trainer)
+
+    def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
+        config = self._get(self.config_init, 'trainer')
+        callbacks = config.get('callbacks') or []
+        if not isinstance(callbacks, list):
+            callbacks = [callbacks]
+        if config.get('enable_progress_bar') is not False and not any(
+                isinstance(callback, ProgressBar) for callback in callbacks):
+            callbacks = [*callbacks, EpochReport()]
+        if self.subcommand != 'fit' and config.get('logger') is None:
+            kwargs['logger'] = False  # It would open a folder for nothing.
+        return super().instantiate_trainer(callbacks=callbacks, **kwargs)
+
+    def _run_subcommand(self, subcommand: str) -> None:
         try:
-            super()._parse_ckpt_path()
-        except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-            path = self._get(self.config, 'ckpt_path')
-            raise InputError('cannot be read as a checkpoint; is it whole?',
-                             path) from error
+            super()._run_subcommand(subcommand)
+        except MisconfigurationException as error:
+            raise InputError(_one_line(str(error))) from error
 
     def after_fit(self) -> None:
         r"""Leaves the best model as a folder that
@@ -170,4 +330,40 @@ class PostCLI(LightningCLI):
         folder = Path(best).parent / 'pretrained'
         save_pretrained(self.model.model, folder, self.datamodule.vocabularies,
                         self.datamodule.tokenizer)
-        print(f'best checkpoint: {best}\nthe same as a folder: {folder}')
+        print(f'best checkpoint: {best}\n'  # noqa: T201
+              f'the same as a folder: {folder}')
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    r"""Lightning's notes and advice for other machines are left out, unless
+    :obj:`MMGRAPH_DEBUG` is set; :class:`EpochReport` says what matters.
+    """
+    if os.environ.get('MMGRAPH_DEBUG'):
+        yield
+        return
+    loggers = [logging.getLogger(name)
+               for name in ('pytorch_lightning', 'lightning_fabric')]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        warnings.filterwarnings('ignore', category=PossibleUserWarning)
+        warnings.filterwarnings('ignore', message='.*(LeafSpec|custom batch '
+                                'sampler `LengthBatchSampler`)')
+        for logger in loggers:
+            logger.setLevel(logging.WARNING)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
+
+
+def run(args: Any = None) -> None:
+    r"""What ``mmgraph fit|validate|test|predict`` does.
+
+    Args:
+        args (sequence of str, optional): Takes the place of
+            :obj:`sys.argv[1:]`. (default: :obj:`None`)
+    """
+    with _quiet():
+        PostCLI(args)

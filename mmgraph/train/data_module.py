@@ -1,19 +1,32 @@
 """Feeds a data set of posts to a trainer."""
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
+from torch.utils.data import Dataset
 from torch_geometric.loader import DataLoader
 
-from mmgraph.data import Vocabulary
+from mmgraph.data import Post, Vocabulary
 from mmgraph.datasets.base import PostDataset
 from mmgraph.train.sampler import LengthBatchSampler
 from mmgraph.typing import Split
 
 __all__ = ['PostDataModule']
+
+
+class _Loader(DataLoader):
+    r"""Draws its batches when the first one is asked for. Lightning makes the
+    iterator before it has restored the epoch and the place inside it.
+    """
+    batches_had: Callable[[], int] | None = None
+
+    def __iter__(self) -> Iterator[Any]:
+        if self.batches_had is not None:
+            self.batch_sampler.skip = self.batches_had()
+        yield from super().__iter__()
 
 
 class PostDataModule(pl.LightningDataModule):
@@ -34,10 +47,16 @@ class PostDataModule(pl.LightningDataModule):
             unknown. (default: :obj:`1`)
         lower_case (bool, optional): Collect the words in lower case.
             (default: :obj:`False`)
+        cache (bool, optional): Keep every post in memory as its transform
+            left it, for small corpora and deterministic transforms.
+            (default: :obj:`False`)
         predict_split (str, optional): What ``mmgraph predict`` reads.
             (default: :obj:`'test'`)
         seed (int, optional): Seed of the batches' order.
             (default: :obj:`0`)
+
+    Raises:
+        ValueError: If a size is not positive.
     """
     def __init__(
         self,
@@ -48,10 +67,17 @@ class PostDataModule(pl.LightningDataModule):
         num_workers: int = 0,
         min_count: int = 1,
         lower_case: bool = False,
+        cache: bool = False,
         predict_split: Split = 'test',
         seed: int = 0,
     ) -> None:
         super().__init__()
+        for name, value, least in (('batch_size', batch_size, 1),
+                                   ('eval_batch_size', eval_batch_size, 1),
+                                   ('num_workers', num_workers, 0)):
+            if value < least:
+                raise ValueError(f"'{name}' must be at least {least} "
+                                 f'(got {value})')
         self.dataset = dataset
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
@@ -59,9 +85,11 @@ class PostDataModule(pl.LightningDataModule):
         self.num_workers = num_workers
         self.min_count = min_count
         self.lower_case = lower_case
+        self.cache = cache
         self.predict_split = predict_split
         self.seed = seed
         self._splits: dict[str, PostDataset] = {}
+        self._items: dict[str, _Remembered] = {}
 
     def setup(self, stage: str) -> None:
         r"""Reads the splits of a stage before anything is written, so that
@@ -127,7 +155,12 @@ class PostDataModule(pl.LightningDataModule):
                  for i in index.unique().tolist()}
         return torch.tensor([sizes[i] for i in index.tolist()])
 
-    def _loader(self, name: Split, shuffle: bool, sort: bool) -> DataLoader:
+    def _remembered(self, name: Split) -> '_Remembered':
+        if name not in self._items:
+            self._items[name] = _Remembered(self.split(name))
+        return self._items[name]
+
+    def _loader(self, name: Split, shuffle: bool, sort: bool) -> '_Loader':
         dataset = self.split(name)
         lengths = (self.lengths(dataset) if sort
                    else torch.zeros(len(dataset), dtype=torch.long))
@@ -139,13 +172,17 @@ class PostDataModule(pl.LightningDataModule):
             world_size=1 if trainer is None else trainer.world_size)
         # A generator of its own: making an iterator draws from the global
         # one otherwise, and a resumed run would see other dropout masks.
-        return DataLoader(dataset, batch_sampler=sampler,
-                          num_workers=self.num_workers,
-                          persistent_workers=self.num_workers > 0,
-                          generator=torch.Generator().manual_seed(self.seed))
+        return _Loader(dataset, batch_sampler=sampler,
+                       num_workers=self.num_workers,
+                       persistent_workers=self.num_workers > 0,
+                       generator=torch.Generator().manual_seed(self.seed))
 
     def train_dataloader(self) -> DataLoader:
-        return self._loader('train', shuffle=True, sort=self.bucket)
+        loader = self._loader('train', shuffle=True, sort=self.bucket)
+        if self.trainer is not None:
+            loop = self.trainer.fit_loop
+            loader.batches_had = lambda: loop.batch_idx + 1
+        return loader
 
     def val_dataloader(self) -> DataLoader:
         return self._loader('val', shuffle=False, sort=True)
@@ -156,6 +193,22 @@ class PostDataModule(pl.LightningDataModule):
     def predict_dataloader(self) -> DataLoader:
         # Unsorted, so that predictions come out in the order of the corpus.
         return self._loader(self.predict_split, shuffle=False, sort=False)
+
+
+class _Remembered(Dataset[Post]):
+    r"""A data set that makes each of its posts once."""
+    def __init__(self, dataset: PostDataset) -> None:
+        self.dataset = dataset
+        self.items: list[Post | None] = [None] * len(dataset)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> Post:
+        item = self.items[index]
+        if item is None:
+            item = self.items[index] = self.dataset[index]
+        return item
 
 
 def _find(transform: Any, name: str) -> Any:

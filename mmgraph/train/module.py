@@ -1,5 +1,6 @@
 """Trains and scores any task model."""
 import math
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import pytorch_lightning as pl
@@ -87,8 +88,9 @@ class PostModule(pl.LightningModule):
 
     def _report(self, stage: str) -> None:
         scores = self.metrics[stage].compute()
-        self.log_dict({f'{stage}_{name}': value
-                       for name, value in scores.items()}, prog_bar=True)
+        for name, value in scores.items():
+            self.log(f'{stage}_{name}', value,
+                     prog_bar=name in ('accuracy', 'f1'))
 
     def validation_step(self, batch: Post, batch_idx: int) -> None:
         self._score(batch, 'val')
@@ -138,14 +140,23 @@ class PostModule(pl.LightningModule):
         optimizer = AdamW(
             [dict(params=params, lr=rate, weight_decay=decay)
              for (rate, decay), params in groups.items()], fused=True)
+        self.check_schedule(self.trainer)
         total = self.trainer.estimated_stepping_batches
-        if not math.isfinite(total) and self.schedule == 'linear':
-            raise InputError("schedule 'linear' needs an end: set "
-                             'trainer.max_epochs or trainer.max_steps, or '
-                             "schedule='constant'")
         scheduler = LambdaLR(optimizer, self._factor(total))
         return dict(optimizer=optimizer,
                     lr_scheduler=dict(scheduler=scheduler, interval='step'))
+
+    def check_schedule(self, trainer: pl.Trainer) -> None:
+        r"""Makes sure that a schedule that ends has an end.
+
+        Raises:
+            InputError: If it has none.
+        """
+        if (self.schedule == 'linear' and trainer.max_epochs == -1
+                and trainer.max_steps == -1):
+            raise InputError("schedule 'linear' needs an end: set "
+                             'trainer.max_epochs or trainer.max_steps, or '
+                             "schedule='constant'")
 
     def _factor(self, total: float) -> Any:
         warmup, (beta1, beta2) = self.warmup_steps, (0.9, 0.999)
@@ -183,12 +194,40 @@ class PostModule(pl.LightningModule):
                 f'data set has ({len(self.relations)}: '
                 f'{", ".join(self.relations.labels[:3])}, …); use the same '
                 f'corpus and version')
+        if (list(_vocabularies(state['model']))
+                != list(_vocabularies(self.model.get_config()))):
+            raise InputError('the model of the checkpoint knows other words '
+                             'than this data set gives it; use the same '
+                             'corpus and version')
+        mine, theirs = self.state_dict(), checkpoint['state_dict']
+        for name in sorted(mine.keys() ^ theirs.keys()):
+            where = 'this model' if name in mine else 'the checkpoint'
+            raise InputError(f'the checkpoint is of another model: only '
+                             f'{where} has {name!r}')
+        for name, value in theirs.items():
+            if value.shape != mine[name].shape:
+                raise InputError(
+                    f'the checkpoint is of another model: {name!r} is '
+                    f'{list(value.shape)} there and '
+                    f'{list(mine[name].shape)} here')
         self._random_state = state['random_state']
 
-    def on_train_epoch_start(self) -> None:
+    def on_train_start(self) -> None:
         if self._random_state is not None:  # Go on as if never stopped.
             torch.set_rng_state(self._random_state)
             self._random_state = None
+
+
+def _vocabularies(config: Any) -> Iterator[Any]:
+    r"""The vocabularies inside a model's configuration."""
+    if isinstance(config, list):
+        for value in config:
+            yield from _vocabularies(value)
+    elif isinstance(config, dict):
+        if str(config.get('class')).endswith('.Vocabulary'):
+            yield config['args']
+        else:
+            yield from _vocabularies(list(config.values()))
 
 
 def _mention(entity: Any) -> dict[str, Any]:

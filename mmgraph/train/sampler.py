@@ -20,7 +20,8 @@ class LengthBatchSampler(Sampler[list[int]]):
 
     Under several processes each takes every :obj:`world_size`-th batch. While
     training, all processes get equally many (the last ones are filled with
-    batches from the start); while evaluating, every post is seen exactly once.
+    batches from the start); while evaluating, every post is seen exactly once,
+    and no process is left without a batch (batches are smaller if need be).
 
     Args:
         lengths (torch.Tensor): The length of each post, :obj:`[N]`.
@@ -32,6 +33,10 @@ class LengthBatchSampler(Sampler[list[int]]):
         rank (int, optional): This process. (default: :obj:`0`)
         world_size (int, optional): Number of processes.
             (default: :obj:`1`)
+
+    Raises:
+        ValueError: If :obj:`batch_size` is not positive, or there are fewer
+            posts than processes.
 
     Example:
         >>> sampler = LengthBatchSampler(torch.tensor([3, 9, 4, 8]), 2,
@@ -52,6 +57,10 @@ class LengthBatchSampler(Sampler[list[int]]):
         if batch_size < 1:
             raise ValueError(f"'batch_size' must be positive "
                              f'(got {batch_size})')
+        if 0 < lengths.numel() < world_size:
+            raise ValueError(f"'world_size' must be at most the number of "
+                             f'posts (got {world_size} processes for '
+                             f'{lengths.numel()} posts)')
         self.lengths = lengths
         self.batch_size = batch_size
         self.shuffle = shuffle
@@ -60,6 +69,19 @@ class LengthBatchSampler(Sampler[list[int]]):
         self.rank = rank
         self.world_size = world_size
         self.epoch = 0
+        #: Batches that the next iteration leaves out: those a run that is
+        #: resumed in the middle of an epoch has already had.
+        self.skip = 0
+        if not shuffle:
+            self.batch_size = min(
+                batch_size, max(1, lengths.numel() // world_size))
+
+    @property
+    def sampler(self) -> 'LengthBatchSampler':
+        r"""Itself: Lightning calls :meth:`set_epoch` of
+        :obj:`loader.batch_sampler.sampler`.
+        """
+        return self
 
     def set_epoch(self, epoch: int) -> None:
         r"""Chooses the order; Lightning calls it before each epoch."""
@@ -69,8 +91,9 @@ class LengthBatchSampler(Sampler[list[int]]):
         batches = self._batches()
         if self.shuffle and batches:
             missing = -len(batches) % self.world_size
-            batches += batches[:missing] * math.ceil(missing / len(batches))
-        yield from batches[self.rank::self.world_size]
+            batches += [batches[i % len(batches)] for i in range(missing)]
+        skip, self.skip = self.skip, 0
+        yield from batches[self.rank::self.world_size][skip:]
 
     def __len__(self) -> int:
         total = math.ceil(self.lengths.numel() / self.batch_size)

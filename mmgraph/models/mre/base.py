@@ -41,17 +41,20 @@ class RelationModel(TaskModel):
 
     def loss(self, output: RelationOutput, batch: Post) -> Tensor:
         r"""Cross-entropy of the gold relations (mean over pairs), plus the
-        aligner's own loss where it has one.
+        aligner's own loss where it has one; zero if there is no pair.
 
         Raises:
             ValueError: If a gold relation is not a class of the model.
         """
         gold = batch['entity', 'relation', 'entity'].relation_id
-        if gold.numel() and int(gold.max()) >= self.num_relations:
+        wrong = gold[(gold < 0) | (gold >= self.num_relations)]
+        if wrong.numel():
             raise ValueError(f"'relation_id' must be in [0, "
-                             f'{self.num_relations}) (got {int(gold.max())});'
+                             f'{self.num_relations}) (got {int(wrong[0])});'
                              f' was the model built for another vocabulary?')
-        loss = F.cross_entropy(output.logits.float(), gold)
+        logits = output.logits.float()
+        # The mean of no pair would be NaN.
+        loss = F.cross_entropy(logits, gold) if gold.numel() else logits.sum()
         alignment = output.alignment
         if alignment is not None and alignment.loss is not None:
             loss = loss + alignment.loss

@@ -95,6 +95,9 @@ class GloveCNN(RelationModel):
     def forward(self, batch: Post) -> RelationOutput:
         graph, ptr = rows_of(batch, 'word')
         words, mask = pad_rows(self.word(words_of(batch)), graph, ptr)
+        if words.size(1) == 0:  # No word, hence no pair.
+            none = words.new_empty(0, self.classifier.in_features)
+            return RelationOutput(self.classifier(none))
         post = post_of_relation(batch)
         words, mask = words[post], mask[post]  # One row a pair.
         head, tail = (row - ptr[post]
@@ -155,8 +158,6 @@ class PCNN(GloveCNN):
 
 def _max(x: Tensor, mask: Tensor) -> Tensor:
     r"""Maximum over the rows of a mask; zeros where there is none."""
-    if x.size(1) == 0:
-        return x.new_zeros(x.size(0), x.size(2))
     low = torch.finfo(x.dtype).min
     best = x.masked_fill(~mask.unsqueeze(2), low).amax(dim=1)
     return best.masked_fill(~mask.any(dim=1, keepdim=True), 0)

@@ -194,16 +194,19 @@ class MEGA(RelationModel):
             parts.append(self._carry(batch, text, alignment))
         if self.use_objects and objects is not None:
             parts.append(objects)
-        merged = (self.merge(concat(parts)) if self.merge is not None
-                  else torch.stack(parts).sum(0))
+        merged = self._fuse(parts)
         graph, ptr = rows_of(batch, 'object')
         pooled = sum_by(merged, graph, ptr.numel() - 1)
-        if not self.mask_padding and self.merge is not None:
-            empty = self._empty_object(text, batch, ptr)
-            pooled = pooled + empty
+        if not self.mask_padding:
+            pooled = pooled + self._empty_objects(text, batch, ptr)
         context = pooled[post_of_relation(batch)]
         return RelationOutput(self.head(x, head, tail, context), alignment,
                               semantic)
+
+    def _fuse(self, parts: list[Tensor]) -> Tensor:
+        if self.merge is None:
+            return torch.stack(parts).sum(0)
+        return self.merge(concat(parts))
 
     def _objects(self, batch: Post, like: Tensor) -> OptTensor:
         if self.object is None:
@@ -230,8 +233,8 @@ class MEGA(RelationModel):
         target = batch_view(batch, 'object', x=objects)
         value = self.value(text)
         if not self.mask_padding:
-            source, value = self._padded_text(source, text)
-        beta = self.semantic.attention(source.x, objects, source, target)
+            source, text, value = self._padded_text(source, text)
+        beta = self.semantic.attention(text, objects, source, target)
         values, _ = pad_rows(value, source.batch, source.ptr)
         mixed = beta @ values
         mask = (torch.arange(mixed.size(1), device=mixed.device)
@@ -243,21 +246,21 @@ class MEGA(RelationModel):
         self,
         source: GraphView,
         text: Tensor,
-    ) -> tuple[GraphView, Tensor]:
+    ) -> tuple[GraphView, Tensor, Tensor]:
         assert self.text is not None and self.value is not None
         padded, mask = pad_rows(text, source.batch, source.ptr,
                                 size=self.NUM_TEXT)
         padded = torch.where(mask.unsqueeze(2), padded, self.text.bias)
         size, length, width = padded.shape
         graph = torch.arange(size, device=text.device)
-        view = GraphView(padded.view(-1, width), source.edge_index, None, None,
+        flat = padded.view(-1, width)
+        view = GraphView(flat, source.edge_index, None, None,
                          graph.repeat_interleave(length),
                          torch.arange(size + 1, device=text.device) * length)
-        return view, self.value(padded.view(-1, width))
+        return view, flat, self.value(flat)
 
-    def _empty_object(self, text: Tensor, batch: Post, ptr: Tensor) -> Tensor:
+    def _empty_objects(self, text: Tensor, batch: Post, ptr: Tensor) -> Tensor:
         r"""What the empty ones of ten object slots add in the original."""
-        assert self.merge is not None
         parts, width = [], text.size(1)
         size = ptr.numel() - 1
         if self.semantic is not None and self.object is not None:
@@ -265,9 +268,9 @@ class MEGA(RelationModel):
             graph = torch.arange(size, device=text.device)
             target = GraphView(bias, graph.new_empty(2, 0), None, None, graph,
                                torch.arange(size + 1, device=text.device))
-            source, value = self._padded_text(self._text_view(batch, text),
-                                              text)
-            beta = self.semantic.attention(source.x, bias, source, target)
+            source, flat, value = self._padded_text(
+                self._text_view(batch, text), text)
+            beta = self.semantic.attention(flat, bias, source, target)
             part = (beta @ value.view(size, -1, width)).squeeze(1)
             parts.append(part.sigmoid() if self.sigmoid else part)
         if self.aligner is not None:
@@ -275,7 +278,7 @@ class MEGA(RelationModel):
         if self.use_objects and self.object is not None:
             parts.append(self.object.bias.expand(size, -1))
         missing = (self.NUM_OBJECTS - ptr.diff()).clamp(min=0)
-        return missing.unsqueeze(1) * self.merge(concat(parts))
+        return missing.unsqueeze(1) * self._fuse(parts)
 
     def _align(
         self,

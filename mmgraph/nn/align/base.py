@@ -1,4 +1,5 @@
 """What every aligner takes and what it gives."""
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -231,7 +232,7 @@ class Alignment:
                 f'num_matches={self.num_matches})')
 
 
-class Aligner(Configurable, nn.Module):
+class Aligner(Configurable, nn.Module, ABC):
     r"""Joins the nodes of source graphs to the nodes of target graphs.
 
     A subclass implements :meth:`forward`, which
@@ -247,6 +248,7 @@ class Aligner(Configurable, nn.Module):
       each, with :math:`\sum_b n_b` and :math:`\sum_b m_b` nodes
     * **output:** an :class:`Alignment` of :math:`M \leq \sum_b n_b m_b` pairs
     """
+    @abstractmethod
     def forward(self, source: GraphView, target: GraphView) -> Alignment:
         r"""Aligns :obj:`source` and :obj:`target` pair by pair.
 
@@ -254,9 +256,6 @@ class Aligner(Configurable, nn.Module):
             source (GraphView): The source graphs, *e.g.* words.
             target (GraphView): The target graphs, *e.g.* objects.
         """
-        raise NotImplementedError(
-            f"'{self.__class__.__name__}' must implement 'forward(source, "
-            f"target)' and return an 'Alignment'")
 
 
 def check_views(source: GraphView, target: GraphView) -> None:

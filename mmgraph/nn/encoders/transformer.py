@@ -9,6 +9,7 @@ from mmgraph.data import Post
 from mmgraph.errors import InputError
 from mmgraph.nn.encoders.base import TextEncoder
 from mmgraph.nn.ragged import pad_rows, rows_of
+from mmgraph.utils import checks_enabled
 
 __all__ = ['TransformerTextEncoder']
 
@@ -32,7 +33,8 @@ class TransformerTextEncoder(TextEncoder):
         - **output:** states :math:`(N, F)`
 
     Raises:
-        InputError: If the folder or id holds no model.
+        InputError: If the folder or id holds no model, or the dictionary no
+            :obj:`model_type`.
         ValueError: If a post is longer than the model's positions, or an
             input id is outside its vocabulary.
     """
@@ -45,6 +47,9 @@ class TransformerTextEncoder(TextEncoder):
         from transformers import AutoConfig, AutoModel
         self.node_type = 'token'
         if isinstance(model, dict):
+            if 'model_type' not in model:
+                raise InputError("'model' must have a 'model_type', such as "
+                                 f"'bert' (got the keys {sorted(model)})")
             values = dict(model)
             config = AutoConfig.for_model(values.pop('model_type'), **values)
             self.model = AutoModel.from_config(config)
@@ -75,7 +80,9 @@ class TransformerTextEncoder(TextEncoder):
         saved model does not depend on where its encoder came from.
         """
         config = super().get_config()
-        config['args']['model'] = self.model.config.to_dict()
+        model = self.model.config.to_dict()
+        model.pop('_name_or_path', None)
+        config['args']['model'] = model
         return config
 
     @property
@@ -107,6 +114,15 @@ class TransformerTextEncoder(TextEncoder):
             raise ValueError(
                 f'a post must have at most {self.max_length} word pieces '
                 f'(got {longest}); lower max_length of WordPieces')
+        size = self.model.get_input_embeddings().num_embeddings
+        if checks_enabled():
+            wrong = ((input_id < 0) | (input_id >= size)).nonzero()
+            if wrong.numel():
+                i = int(wrong[0])
+                raise ValueError(
+                    f"'input_id' must be in [0, {size}) (got "
+                    f'{int(input_id[i])} at row {i}). Do the tokenizer of '
+                    f'WordPieces and the model belong together?')
         padding = self.model.config.pad_token_id or 0
         ids, mask = pad_rows(input_id, graph, ptr, value=padding)
         with torch.set_grad_enabled(torch.is_grad_enabled()

@@ -1,4 +1,5 @@
 """Word vectors, trained from scratch or read from a file."""
+import math
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,8 @@ def load_word_vectors(
         words found.
 
     Raises:
-        InputError: If the file cannot be read or a line has another size.
+        InputError: If the file cannot be read, or a line has another size or
+            holds what is not a number.
     """
     def forms(word: str) -> list[str]:
         lower = word.lower()
@@ -55,21 +57,30 @@ def load_word_vectors(
         with Path(path).open(encoding='utf-8') as file:
             for number, line in enumerate(file, 1):
                 parts = line.rstrip().split(' ')
-                if number == 1 and len(parts) == 2:
+                # Words may hold blanks in rare lines; the first tells the
+                # size, and a count of words is no vector.
+                if number == 1 and parts[0].isdigit() \
+                        and parts[1:] == [str(dim)]:
                     continue
-                if len(parts) <= dim:
+                if len(parts) <= dim or number == 1 and len(parts) != dim + 1:
                     raise InputError(f'a word vector must have {dim} values '
                                      f'(got {len(parts) - 1})', path, number)
                 word = ' '.join(parts[:-dim])
                 if word in wanted and word not in found:
                     try:
-                        found[word] = torch.tensor(
-                            [float(value) for value in parts[-dim:]])
+                        values = [float(value) for value in parts[-dim:]]
                     except ValueError as error:
                         raise InputError(f'not a number ({error})', path,
                                          number) from error
+                    if not all(map(math.isfinite, values)):
+                        raise InputError('a word vector must be finite',
+                                         path, number)
+                    found[word] = torch.tensor(values)
     except OSError as error:
         raise InputError(f'cannot read word vectors ({error.strerror})',
+                         path) from error
+    except UnicodeDecodeError as error:
+        raise InputError(f'not a UTF-8 text file ({error.reason})',
                          path) from error
     vectors, mask = torch.zeros(len(words), dim), torch.zeros(len(words)).bool()
     for i, word in enumerate(words):
