@@ -127,7 +127,7 @@ def _show(args: argparse.Namespace) -> int:
                          f'(got {args.index})')
     post = posts[args.index]
     if isinstance(posts, SyntheticPosts):
-        image = posts.draw(args.index)
+        image = posts.draw(args.index, names=False)
     alignment = StructuralAligner()(batch_view(post, 'word'),
                                     batch_view(post, 'object'))
     save_alignment(post, args.output, alignment=alignment, image=image,

@@ -160,7 +160,7 @@ def _draw(model: MEGA, test: SyntheticPosts, folder: Path) -> Path | None:
     assert alignment is not None
     path = folder / 'aligned_post.png'
     try:
-        image = test.draw(index)
+        image = test.draw(index, names=False)
         save_alignment(post, path, alignment=alignment, image=image,
                        vocabularies=test.vocabularies)
     except MissingExtraError as error:

@@ -1,7 +1,7 @@
 """Modules that remember how they were built."""
 import importlib
 import inspect
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from torch import nn
 
@@ -30,6 +30,10 @@ class Configurable:
         >>> MarkerPairHead.from_config(head.get_config()).num_relations
         3
     """
+    #: Arguments that a configuration leaves out, such as the path of a file
+    #: whose content the weights hold.
+    not_in_config: ClassVar[tuple[str, ...]] = ()
+
     _config_args: dict[str, Any]
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
@@ -48,7 +52,8 @@ class Configurable:
         return {
             'class': f'{cls.__module__}.{cls.__qualname__}',
             'args': {name: _encode(value, f'{cls.__name__}.{name}')
-                     for name, value in self._config_args.items()},
+                     for name, value in self._config_args.items()
+                     if name not in self.not_in_config},
         }
 
     @classmethod

@@ -41,7 +41,7 @@ from mmgraph.train.module import PostModule
 from mmgraph.train.progress import EpochReport
 from mmgraph.utils import atomic_path, suggest
 
-__all__ = ['JsonLinesWriter', 'PostCLI', 'run']
+__all__ = ['JsonLinesWriter', 'LastCheckpoint', 'PostCLI', 'run']
 
 # Where a model's part needs something of the data, it is filled in; a part
 # that does not have the argument is left alone.
@@ -114,6 +114,20 @@ class JsonLinesWriter(BasePredictionWriter):
                     for row in batch:
                         file.write(json.dumps(row, ensure_ascii=False) + '\n')
         print(f'wrote {Path(self.output)}')  # noqa: T201
+
+
+class LastCheckpoint(ModelCheckpoint):
+    r"""Keeps :obj:`last.ckpt`, to go on from: what
+    :class:`~pytorch_lightning.callbacks.ModelCheckpoint` calls the last
+    (:obj:`save_last`) is the last one that was *kept*, the best so far.
+
+    Args:
+        dirpath (str, optional): The folder; by default that of the run.
+            (default: :obj:`None`)
+    """
+    def __init__(self, dirpath: str | None = None) -> None:
+        super().__init__(dirpath, filename='last',
+                         enable_version_counter=False)
 
 
 class _Parser(LightningArgumentParser):
@@ -234,7 +248,7 @@ class PostCLI(LightningCLI):
         parser.add_lightning_class_args(JsonLinesWriter, 'predictions')
         parser.set_defaults({
             'checkpoint.monitor': 'val_f1', 'checkpoint.mode': 'max',
-            'checkpoint.filename': 'best', 'checkpoint.save_last': True,
+            'checkpoint.filename': 'best',
             'early_stopping.monitor': 'val_f1', 'early_stopping.mode': 'max',
             'early_stopping.patience': 5,
             'early_stopping.check_on_train_epoch_end': False,
@@ -308,7 +322,10 @@ class PostCLI(LightningCLI):
         if config.get('enable_progress_bar') is not False and not any(
                 isinstance(callback, ProgressBar) for callback in callbacks):
             callbacks = [*callbacks, EpochReport()]
-        if self.subcommand != 'fit' and config.get('logger') is None:
+        if self.subcommand == 'fit':
+            folder = self._get(self.config_init, 'checkpoint').dirpath
+            callbacks = [*callbacks, LastCheckpoint(folder)]
+        elif config.get('logger') is None:
             kwargs['logger'] = False  # It would open a folder for nothing.
         return super().instantiate_trainer(callbacks=callbacks, **kwargs)
 

@@ -43,7 +43,9 @@ class PostModule(pl.LightningModule):
         schedule (str, optional): :obj:`'linear'` decay or
             :obj:`'constant'`. (default: :obj:`'linear'`)
         bias_correction (bool, optional): If :obj:`False`, Adam's moments are
-            not corrected, as in MEGA's published code (an old AdamW).
+            not corrected, as in MEGA's published code (an old AdamW). It is
+            undone through the rate, so that weight decay and
+            :math:`\epsilon` are scaled along with it, by 7 at most.
             (default: :obj:`True`)
     """
     def __init__(
@@ -69,6 +71,7 @@ class PostModule(pl.LightningModule):
         self.bias_correction = bias_correction
         self.metrics = {stage: RelationMetric(relations, negative)
                         for stage in ('val', 'test')}
+        self._losses: dict[str, list[tuple[float, int]]] = {}
         self._random_state: Tensor | None = None
 
     def forward(self, batch: Post) -> Any:
@@ -82,12 +85,25 @@ class PostModule(pl.LightningModule):
 
     def _score(self, batch: Post, stage: str) -> None:
         output = self.model(batch)
-        self.log(f'{stage}_loss', self.model.loss(output, batch),
-                 batch_size=batch.num_graphs, sync_dist=True)
+        self._losses[stage].append(
+            (float(self.model.loss(output, batch)), batch.num_graphs))
         self.metrics[stage].update(self.model.decode(output, batch), batch)
 
+    def _start(self, stage: str) -> None:
+        self.metrics[stage].reset()
+        self._losses[stage] = []
+
     def _report(self, stage: str) -> None:
-        scores = self.metrics[stage].compute()
+        # Lightning divides the loss of all processes by a rounded number of
+        # posts.
+        total = torch.tensor([
+            sum(loss * count for loss, count in self._losses[stage]),
+            sum(count for _, count in self._losses[stage])],
+            device=self.device)
+        loss, count = self.trainer.strategy.reduce(
+            total, reduce_op='sum').tolist()
+        scores = dict(loss=loss / max(count, 1),
+                      **self.metrics[stage].compute())
         for name, value in scores.items():
             self.log(f'{stage}_{name}', value,
                      prog_bar=name in ('accuracy', 'f1'))
@@ -96,7 +112,7 @@ class PostModule(pl.LightningModule):
         self._score(batch, 'val')
 
     def on_validation_epoch_start(self) -> None:
-        self.metrics['val'].reset()
+        self._start('val')
 
     def on_validation_epoch_end(self) -> None:
         self._report('val')
@@ -105,7 +121,7 @@ class PostModule(pl.LightningModule):
         self._score(batch, 'test')
 
     def on_test_epoch_start(self) -> None:
-        self.metrics['test'].reset()
+        self._start('test')
 
     def on_test_epoch_end(self) -> None:
         self._report('test')

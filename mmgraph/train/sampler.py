@@ -89,7 +89,7 @@ class LengthBatchSampler(Sampler[list[int]]):
 
     def __iter__(self) -> Iterator[list[int]]:
         batches = self._batches()
-        if self.shuffle and batches:
+        if self.shuffle:
             missing = -len(batches) % self.world_size
             batches += [batches[i % len(batches)] for i in range(missing)]
         skip, self.skip = self.skip, 0
@@ -103,9 +103,11 @@ class LengthBatchSampler(Sampler[list[int]]):
 
     def _batches(self) -> list[list[int]]:
         n, size = self.lengths.numel(), self.batch_size
+        if n == 0:
+            return []
         if not self.shuffle:
             order = self.lengths.argsort(descending=True, stable=True)
-            return [part.tolist() for part in order.split(size)] if n else []
+            return [part.tolist() for part in order.split(size)]
         generator = torch.Generator().manual_seed(
             self.seed * 1_000_003 + self.epoch)
         order = torch.randperm(n, generator=generator)

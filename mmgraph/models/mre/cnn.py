@@ -1,6 +1,4 @@
 """The convolutional baselines: Glove+CNN and PCNN."""
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
@@ -59,6 +57,9 @@ class GloveCNN(RelationModel):
     """
     num_pieces = 1
 
+    #: The weights hold what the file of vectors gave.
+    not_in_config = ('vectors', )
+
     def __init__(
         self,
         words: Vocabulary,
@@ -85,12 +86,6 @@ class GloveCNN(RelationModel):
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(self.num_pieces * hidden_channels,
                                     num_relations)
-
-    def get_config(self) -> dict[str, Any]:
-        r"""Leaves the vector file out: the weights hold what it gave."""
-        config = super().get_config()
-        config['args'].pop('vectors', None)
-        return config
 
     def forward(self, batch: Post) -> RelationOutput:
         graph, ptr = rows_of(batch, 'word')

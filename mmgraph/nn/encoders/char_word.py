@@ -1,5 +1,5 @@
 """Characters and words, trained from scratch."""
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -127,6 +127,9 @@ class CharWordEncoder(TextEncoder):
         - **input:** a batch of posts with :math:`n` words
         - **output:** states :math:`(n, 2 \cdot \text{hidden\_channels})`
     """
+    #: The weights hold what the file of vectors gave.
+    not_in_config = ('vectors', )
+
     def __init__(
         self,
         words: Vocabulary,
@@ -147,12 +150,6 @@ class CharWordEncoder(TextEncoder):
         self.lstm = nn.LSTM(width, hidden_channels, num_layers,
                             batch_first=True, bidirectional=True)
         self.out_channels = 2 * hidden_channels
-
-    def get_config(self) -> dict[str, Any]:
-        r"""Leaves the vector file out: the weights hold what it gave."""
-        config = super().get_config()
-        config['args'].pop('vectors', None)
-        return config
 
     def forward(self, batch: Post) -> Tensor:
         words = words_of(batch)

@@ -1,7 +1,6 @@
 """Word vectors, trained from scratch or read from a file."""
 import math
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -111,6 +110,9 @@ class WordEmbedding(Configurable, nn.Module):
     Raises:
         ValueError: If :obj:`words` has no unknown label.
     """
+    #: The weights hold what the file of vectors gave.
+    not_in_config = ('vectors', )
+
     def __init__(
         self,
         words: Vocabulary,
@@ -130,12 +132,6 @@ class WordEmbedding(Configurable, nn.Module):
             values, mask = load_word_vectors(vectors, words, dim)
             with torch.no_grad():
                 self.embedding.weight[mask] = values[mask]
-
-    def get_config(self) -> dict[str, Any]:
-        r"""Leaves the vector file out: the weights hold what it gave."""
-        config = super().get_config()
-        config['args'].pop('vectors', None)
-        return config
 
     def _id(self, word: str) -> int:
         return self.words.to_id(word if word in self.words else word.lower())

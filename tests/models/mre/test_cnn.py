@@ -150,7 +150,7 @@ def test_no_pair(cls):
         assert out.logits.shape == (0, 4)
         loss = model.loss(out, batch)
         loss.backward()
-        assert float(loss) == 0 and model.decode(out, batch) == [[], []]
+        assert loss.item() == 0 and model.decode(out, batch) == [[], []]
 
 
 @both

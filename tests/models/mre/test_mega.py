@@ -319,7 +319,7 @@ def test_loss_without_any_pair():
         model = make(name)
         out = model(batch)
         loss = model.loss(out, batch)
-        assert out.logits.shape == (0, 5) and float(loss) == 0
+        assert out.logits.shape == (0, 5) and loss.item() == 0
         loss.backward()
         assert model.decode(out, batch) == [[], []]
 
@@ -345,7 +345,7 @@ def test_decode():
     assert first == Relation(
         Entity(0, 2, 1, 'Mira Vance'), Entity(3, 4, 2, 'Orbit'),
         int(probability[0].argmax()), first.score)
-    assert first.score == pytest.approx(float(probability[0].max()))
+    assert first.score == pytest.approx(probability[0].max().item())
     one, two = found[4]
     assert (one.head, one.tail) == (Entity(0, 3, 0, 'Lake Ola Band'),
                                     Entity(0, 2, 0, 'Lake Ola'))
