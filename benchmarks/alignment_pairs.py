@@ -17,8 +17,8 @@ Three things are timed on the same pairs:
 Reading files and building graphs is not timed, and nothing is cached between
 repeats. Example:
 
-    python benchmarks/alignment_pairs.py --data ../data --repeats 50
-    python benchmarks/alignment_pairs.py --quick
+    python -m benchmarks.alignment_pairs --data ../data --repeats 50
+    python -m benchmarks.alignment_pairs --quick
 """
 import argparse
 import hashlib
@@ -40,9 +40,10 @@ import torch_geometric
 from scipy.spatial import KDTree
 
 import mmgraph
+from benchmarks.common import write_json
 from mmgraph.data.view import GraphView, ptr_from_sizes
 from mmgraph.nn.align import Alignment, StructuralAligner
-from mmgraph.utils import atomic_path, data_dir
+from mmgraph.utils import data_dir
 
 FILE = Path('mega') / 'combined_edges_test.jsonl'
 RESULT = Path(__file__).parent / 'results' / 'alignment_pairs.json'
@@ -412,9 +413,12 @@ def parse_args() -> argparse.Namespace:
                         help='threads of PyTorch (default: its own choice)')
     parser.add_argument('--seed', type=int, default=0,
                         help='seed of random pairs (default: 0)')
-    parser.add_argument('--output', type=Path, default=RESULT,
-                        help='JSON file (default: %(default)s)')
+    parser.add_argument('--output', type=Path, default=None,
+                        help='JSON file (default: the recorded result, or '
+                        'none with --quick)')
     args = parser.parse_args()
+    if args.output is None and not args.quick:
+        args.output = RESULT
     for name in ('repeats', 'peer_pairs', 'threads'):
         value = getattr(args, name)
         if value is not None and value < 1:
@@ -507,34 +511,43 @@ def main() -> int:
             deterministic=torch.are_deterministic_algorithms_enabled()),
     )
 
-    def line(name: str, total: float | None, pair: float,
-             note: str = '') -> None:
-        whole = '' if total is None else f'{total:12.2f}'
-        print(f'{name:<28}{whole:>12}{pair:12.5f}   {note}')
-
-    print(f"{n} pairs ({data['corpus']}), {torch.get_num_threads()} threads, "
-          f"{processor()}\n")
-    print(f"{'':<28}{'ms total':>12}{'ms a pair':>12}")
-    line('published code, reported', 1e3 * REPORTED['seconds'], 1e3 *
-         REPORTED['seconds'] / REPORTED['pairs'], 'on 1,282 pairs; not run')
-    line('peer, pair by pair', peer_pair * n, peer_pair,
-         f"{result['ratio']['peer']:.0f} x ours"
-         + ('' if num_peer == n else f' (from {num_peer} pairs)'))
-    line('ours, one call', best, best / n,
-         f"best {ours['min_ms']:.2f}, 90th percentile {ours['p90_ms']:.2f}")
-    line('floor, counted work', floor['median_ms'], floor['median_ms'] / n,
-         f"ours is {result['ratio']['floor']:.2f} x the floor "
-         f"(best: {result['ratio']['floor_min']:.2f})")
-    for step in each:
-        line('  ' + step['step'], step['median_ms'], step['median_ms'] / n,
-             f"{step['bytes'] / 1e6:.2f} MB")
-    line('roofline, compulsory work', ideal_ms['median_ms'],
-         ideal_ms['median_ms'] / n,
-         f"ours is {result['ratio']['roofline']:.1f} x")
+    reported_ms = 1e3 * REPORTED['seconds']
+    ratio = result['ratio']
+    rows = [
+        ('published code, reported', reported_ms, REPORTED['pairs'],
+         'not run here'),
+        ('peer, pair by pair', peer_pair * n, n,
+         f"{ratio['peer']:.0f} × ours"
+         + ('' if num_peer == n else f' (from {num_peer} pairs)')),
+        ('ours, one call', best, n,
+         f"best {ours['min_ms']:.2f}, 90th percentile {ours['p90_ms']:.2f}"),
+        ('floor, counted work', floor['median_ms'], n,
+         f"ours is {ratio['floor']:.2f} × it (best: "
+         f"{ratio['floor_min']:.2f})"),
+        *(('  ' + step['step'], step['median_ms'], n,
+           f"{step['bytes'] / 1e6:.2f} MB") for step in each),
+        ('roofline, compulsory work', ideal_ms['median_ms'], n,
+         f"ours is {ratio['roofline']:.1f} × it"),
+    ]
+    threads = torch.get_num_threads()
+    result.update(
+        title=f"Structural alignment of {n} pairs ({data['corpus']})",
+        columns=['what', 'ms in all', 'µs a pair', 'note'],
+        rows=[[name.strip(), f'{ms:.2f}', f'{1e3 * ms / count:.2f}', note]
+              for name, ms, count, note in rows],
+        notes=f'{processor()}, threads: {threads}. Medians of {repeats} '
+              f'repeats, all in turns. Peer and ours disagree on {wrong} of '
+              f'{num_words} words. The floor is the time of the counted work '
+              f'alone, step by step; the roofline counts only bytes that must '
+              f'move and arithmetic at the speed of a matrix product.')
+    print(f"{result['title']}, threads: {threads}, {processor()}\n\n"
+          f"{'':<28}{'ms in all':>12}{'µs a pair':>12}")
+    for name, ms, count, note in rows:
+        print(f'{name:<28}{ms:12.2f}{1e3 * ms / count:12.2f}   {note}')
     print(f'\npeer and ours disagree on {wrong} of {num_words} words')
-    with atomic_path(args.output) as part:
-        part.write_text(json.dumps(result, indent=2) + '\n')
-    print(f'written to {args.output}')
+    if args.output is not None:
+        write_json(args.output, result)
+        print(f'written to {args.output}')
     return 1 if wrong else 0
 
 

@@ -5,7 +5,7 @@ chosen on validation F1, and the test split is scored once, at the end. Results
 are added to the JSON after every run, and runs that are already in it are
 skipped, so the script can be stopped and started again.
 
-    python benchmarks/mre_runs.py --config configs/mtb_mnre_v2.yaml \
+    python -m benchmarks.mre_runs --config configs/mtb_mnre_v2.yaml \
         --encoder minilm --seeds 0 1 2
 """
 import argparse

@@ -6,7 +6,7 @@ process, in alternating rounds; a round takes the same number of batches of
 each, making the batches included. The table gives samples a second over all
 rounds and the ratio to the peer (or, for MEGA, to MTB on the same version).
 
-    python benchmarks/mre_speed.py --rounds 4 --steps 30
+    python -m benchmarks.mre_speed --rounds 4 --steps 30
 """
 import argparse
 import logging

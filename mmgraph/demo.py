@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     aligned post.
     """
     optional_import('pytorch_lightning', 'train')
-    num_posts, epochs = (2000, 8) if args.quick else (4000, 9)
+    num_posts, epochs = (2000, 10) if args.quick else (4000, 10)
     start = time.perf_counter()
     train = SyntheticPosts(split='train', num_posts=num_posts,
                            visual=args.visual, seed=args.seed,
@@ -101,7 +101,7 @@ def _train(
                                   dropout=0.2)
         model = MEGA(encoder, data.num_relations, hidden_channels=192,
                      fusion='sum', dropout=0.2, **settings)
-        module = PostModule(model, data.relations, data.negative, lr=3e-3,
+        module = PostModule(model, data.relations, data.negative, lr=2e-3,
                             warmup_steps=20)
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')  # Advice for other machines.

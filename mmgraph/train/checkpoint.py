@@ -3,6 +3,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load_model, save_model
 
 from mmgraph.data import Vocabulary
@@ -71,28 +72,38 @@ def from_pretrained(
         InputError: If a file is missing, damaged or of another model.
     """
     folder = Path(folder)
-    values = []
-    for name in _CONFIG, _VOCABULARIES:
-        try:
-            values.append(json.loads(
-                (folder / name).read_text(encoding='utf-8')))
-        except OSError as error:
-            raise InputError(f'cannot be read ({error.strerror}); give a '
-                             f'folder that save_pretrained wrote',
-                             folder / name) from error
-        except ValueError as error:
-            raise InputError(f'is not JSON ({error})',
-                             folder / name) from error
-    config, labels = values
+    config, labels = (_read(folder / name)
+                      for name in (_CONFIG, _VOCABULARIES))
     config.pop('mmgraph', None)
-    model = build_from_config(config)
+    try:
+        model = build_from_config(config)
+    except ValueError as error:
+        raise InputError(str(error), folder / _CONFIG) from error
     if not isinstance(model, TaskModel):
         raise InputError('does not describe a task model', folder / _CONFIG)
     try:
+        vocabularies = {name: Vocabulary.from_dict(state)
+                        for name, state in labels.items()}
+    except (LookupError, TypeError, ValueError) as error:
+        raise InputError('does not hold vocabularies',
+                         folder / _VOCABULARIES) from error
+    try:
         load_model(model, str(folder / _WEIGHTS))
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0]
         raise InputError(f'weights do not fit ({reason})',
                          folder / _WEIGHTS) from error
-    return model.eval(), {name: Vocabulary.from_dict(state)
-                          for name, state in labels.items()}
+    return model.eval(), vocabularies
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding='utf-8'))
+    except OSError as error:
+        raise InputError(f'cannot be read ({error.strerror}); give a folder '
+                         f'that save_pretrained wrote', path) from error
+    except ValueError as error:
+        raise InputError(f'is not JSON ({error})', path) from error
+    if not isinstance(value, dict):
+        raise InputError('must be a JSON object', path)
+    return value

@@ -351,15 +351,19 @@ def is_sorted(match_index: Tensor, num_target: int) -> bool:
     return bool((key[1:] >= key[:-1]).all())
 
 
-def expand(count: Tensor, first: Tensor) -> tuple[Tensor, Tensor]:
+def expand(
+    count: Tensor,
+    first: Tensor,
+    dtype: torch.dtype = torch.long,
+) -> tuple[Tensor, Tensor]:
     r"""Pairs row :math:`r` with :obj:`count[r]` columns from :obj:`first[r]`
-    on.
+    on. Positions of type :obj:`torch.int` are faster to gather by.
     """
-    row = torch.arange(count.numel(), device=count.device)
+    row = torch.arange(count.numel(), dtype=dtype, device=count.device)
     row = row.repeat_interleave(count)
     offset = first - (count.cumsum(0) - count)
-    col = offset.index_select(0, row)
-    col += torch.arange(row.numel(), device=row.device)
+    col = offset.to(dtype).index_select(0, row)
+    col += torch.arange(row.numel(), dtype=dtype, device=row.device)
     return row, col
 
 

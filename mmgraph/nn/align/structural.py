@@ -284,7 +284,7 @@ class StructuralAligner(Aligner):
         parts = []
         limit = min(self.max_entries, _PIECE)
         for rows in pieces(count.cumsum(0).cpu().numpy(), limit):
-            row, col = expand(count[rows], first[rows])
+            row, col = expand(count[rows], first[rows], torch.int)
             score = score_from_columns(
                 _pick(columns, rows, row, col),
                 attributes=None if ids is None else _pick(ids, rows, row, col),
@@ -369,7 +369,8 @@ class StructuralAligner(Aligner):
                                for x in (row, col, score))
         if share is None:
             share = torch.ones_like(score)
-        return torch.stack([row.add_(rows.start), col]), score * share, share
+        index = torch.stack([row.add_(rows.start), col]).long()
+        return index, score * share, share
 
     def _check_size(self, num_matches: int) -> None:
         if num_matches > self.max_matches:

@@ -1,0 +1,56 @@
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from mmgraph import demo
+from mmgraph.cli import main
+from mmgraph.datasets import SyntheticPosts
+
+
+@pytest.fixture
+def small(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(demo, 'SyntheticPosts', lambda **kwargs: (
+        SyntheticPosts(**{**kwargs, 'num_posts': 120})))
+
+
+def test_demo(small, capfd):
+    assert main(['demo', '--quick', '--output', 'out/demo']) == 0
+    out, err = capfd.readouterr()
+    assert 'Traceback' not in err and 'Warning' not in err
+    for row in ('majority', 'text-only ceiling', 'text only', 'MEGA',
+                'MEGA without structural part', 'chance', 'structural',
+                'semantic'):
+        assert re.search(rf'^{row}\b.* \d+\.\d  ', out, re.MULTILINE), row
+    report = json.loads(Path('out/demo/demo.json').read_text())
+    assert (report['seed'], report['visual'], report['quick']) == (0, .5, True)
+    rows = {name: value for name, value, _ in report['relations']}
+    assert rows['text-only ceiling'] == 0.75
+    assert all(0 <= value <= 1 for value in rows.values())
+    assert len(report['alignments']) >= 3
+    assert Path('out/demo/aligned_post.png').read_bytes()[:4] == b'\x89PNG'
+    assert sorted(p.name for p in Path('out/demo').iterdir()) == [
+        'aligned_post.png', 'demo.json']
+
+
+def test_demo_is_repeatable(small, capfd):
+    results = []
+    for _ in range(2):
+        assert main(['demo', '--quick', '--seed', '3']) == 0
+        report = json.loads(Path('demo/demo.json').read_text())
+        results.append([row[:2] for row in report['relations']
+                        + report['alignments']])
+    assert results[0] == results[1]
+
+
+@pytest.mark.slow
+def test_quick_demo_shows_it(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    assert main(['demo', '--quick']) == 0
+    report = json.loads(Path('demo/demo.json').read_text())
+    rows = {name: value for name, value, _ in report['relations']}
+    ceiling = rows['text-only ceiling']
+    assert rows['majority'] < rows['text only'] < ceiling + .02
+    assert rows['MEGA'] > ceiling + .05
