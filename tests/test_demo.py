@@ -13,7 +13,7 @@ from mmgraph.datasets import SyntheticPosts
 def small(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(demo, 'SyntheticPosts', lambda **kwargs: (
-        SyntheticPosts(**{**kwargs, 'num_posts': 120})))
+        SyntheticPosts(**{**kwargs, 'num_posts': 60})))
 
 
 def test_demo(small, capfd):
@@ -34,15 +34,11 @@ def test_demo(small, capfd):
     assert sorted(p.name for p in Path('out/demo').iterdir()) == [
         'aligned_post.png', 'demo.json']
 
-
-def test_demo_is_repeatable(small, capfd):
-    results = []
-    for _ in range(2):
-        assert main(['demo', '--quick', '--seed', '3']) == 0
-        report = json.loads(Path('demo/demo.json').read_text())
-        results.append([row[:2] for row in report['relations']
-                        + report['alignments']])
-    assert results[0] == results[1]
+    assert main(['demo', '--quick']) == 0  # finds the same
+    again = json.loads(Path('demo/demo.json').read_text())
+    for key in 'relations', 'alignments':
+        assert [row[:2] for row in again[key]] == [
+            row[:2] for row in report[key]]
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ import pickle
 import re
 import sys
 import warnings
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -201,9 +202,13 @@ def _read_checkpoint(path: str) -> dict[str, Any]:
     if not Path(path).is_file():
         raise InputError('no such checkpoint', path)
     try:
+        with zipfile.ZipFile(path) as archive:  # PyTorch checks no sums.
+            if archive.testzip() is not None:
+                raise EOFError
         checkpoint = torch.load(path, weights_only=True, map_location='cpu')
     except (AttributeError, EOFError, LookupError, OSError, RuntimeError,
-            TypeError, ValueError, pickle.UnpicklingError) as error:
+            TypeError, ValueError, pickle.UnpicklingError,
+            zipfile.BadZipFile) as error:
         # What a damaged file raises depends on the damaged byte.
         raise InputError('cannot be read as a checkpoint; is it whole?',
                          path) from error
@@ -236,6 +241,8 @@ class PostCLI(LightningCLI):
                 for name, text in _DESCRIPTIONS.items()}),
             args=args, run=run,
             auto_configure_optimizers=False,
+            # It wants every part to have every argument that is filled in.
+            load_from_checkpoint_support=False,
             parser_class=_Parser,
         )
 
@@ -322,12 +329,14 @@ class PostCLI(LightningCLI):
         if config.get('enable_progress_bar') is not False and not any(
                 isinstance(callback, ProgressBar) for callback in callbacks):
             callbacks = [*callbacks, EpochReport()]
-        if self.subcommand == 'fit':
-            folder = self._get(self.config_init, 'checkpoint').dirpath
-            callbacks = [*callbacks, LastCheckpoint(folder)]
-        elif config.get('logger') is None:
+        if self.subcommand != 'fit' and config.get('logger') is None:
             kwargs['logger'] = False  # It would open a folder for nothing.
-        return super().instantiate_trainer(callbacks=callbacks, **kwargs)
+        trainer = super().instantiate_trainer(callbacks=callbacks, **kwargs)
+        # The first of several is the trainer's own, the one that is the best.
+        last = LastCheckpoint(self._get(self.config_init,
+                                        'checkpoint').dirpath)
+        trainer.callbacks.append(last)  # type: ignore[attr-defined]
+        return trainer
 
     def _run_subcommand(self, subcommand: str) -> None:
         try:
@@ -339,12 +348,21 @@ class PostCLI(LightningCLI):
         r"""Leaves the best model as a folder that
         :func:`~mmgraph.train.from_pretrained` reads.
         """
-        best = getattr(self.trainer.checkpoint_callback, 'best_model_path', '')
-        if not best or not self.trainer.is_global_zero:
+        callback = self.trainer.checkpoint_callback
+        if not isinstance(callback, ModelCheckpoint) \
+                or not callback.best_model_path \
+                or not self.trainer.is_global_zero:
             return
+        best = Path(callback.best_model_path)
+        if not best.is_file():  # Of a run that was begun in another folder.
+            best = Path(self._get(self.config, 'ckpt_path') or '').parent / (
+                best.name)
+        if not best.is_file():
+            raise InputError('the best checkpoint of the run that was gone on '
+                             'with is not there', callback.best_model_path)
         state = torch.load(best, weights_only=True, map_location='cpu')
         self.model.load_state_dict(state['state_dict'])
-        folder = Path(best).parent / 'pretrained'
+        folder = Path(callback.dirpath or best.parent) / 'pretrained'
         save_pretrained(self.model.model, folder, self.datamodule.vocabularies,
                         self.datamodule.tokenizer)
         print(f'best checkpoint: {best}\n'  # noqa: T201

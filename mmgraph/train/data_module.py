@@ -172,8 +172,8 @@ class PostDataModule(pl.LightningDataModule):
             world_size=1 if trainer is None else trainer.world_size)
         # A generator of its own: making an iterator draws from the global
         # one otherwise, and a resumed run would see other dropout masks.
-        return _Loader(dataset, batch_sampler=sampler,
-                       num_workers=self.num_workers,
+        return _Loader(self._remembered(name) if self.cache else dataset,
+                       batch_sampler=sampler, num_workers=self.num_workers,
                        persistent_workers=self.num_workers > 0,
                        generator=torch.Generator().manual_seed(self.seed))
 

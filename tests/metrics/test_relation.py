@@ -1,12 +1,14 @@
 import os
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import distributed
 
 from mmgraph.data import Vocabulary
 from mmgraph.metrics import RelationMetric, confusion_matrix, relation_scores
@@ -122,7 +124,7 @@ def test_reset(metric):
 
 
 @pytest.mark.parametrize('predicted, gold, message', [
-    ([0, 1], [0], r"must be equally long \(got 2 and 1\)"),
+    ([0, 1], [0], r'must be equally long \(got 2 and 1\)'),
     ([4], [0], r"'predicted' must be in \[0, 4\) \(got 4 to 4\)"),
     ([0], [-1], r"'gold' must be in \[0, 4\)"),
 ])
@@ -185,41 +187,43 @@ def test_perfect_is_one(rows):
         assert set(scores.values()) == {1.0}
 
 
-SCRIPT = '''
-import sys
-import torch
-from torch import distributed
-from mmgraph.metrics import RelationMetric
-rank, store = int(sys.argv[1]), sys.argv[2]
-distributed.init_process_group('gloo', f'file://{store}', rank=rank,
-                               world_size=2)
-torch.manual_seed(0)
-predicted, gold = torch.randint(4, (2, 101))
-metric = RelationMetric(['None', 'a', 'b', 'c'], 'None')
-metric.update_ids(predicted[rank::2], gold[rank::2])
-seen = int(metric.confusion.sum())
-scores = metric.compute()
-again = metric.compute()  # Asking twice does not count twice.
-whole = RelationMetric(['None', 'a', 'b', 'c'], 'None')
-whole.update_ids(predicted, gold)
-total = metric.total()
-distributed.barrier()
-distributed.destroy_process_group()
-assert seen == int(metric.confusion.sum()) == (51, 50)[rank]
-assert torch.equal(total, whole.confusion)
-assert scores == again == whole.compute()
-print('equal')
-'''
+def check_shared_counts(rank, store):
+    """What each of two processes does: its own half of the pairs."""
+    distributed.init_process_group(
+        'gloo', f'file://{store}', rank=rank, world_size=2,
+        timeout=timedelta(seconds=60))
+    try:
+        generator = torch.Generator().manual_seed(0)
+        predicted, gold = torch.randint(4, (2, 101), generator=generator)
+        metric = RelationMetric(LABELS, 'None')
+        metric.update_ids(predicted[rank::2], gold[rank::2])
+        scores, total = metric.compute(), metric.total()
+        assert metric.compute() == scores  # asking twice counts once
+        distributed.barrier()
+    finally:
+        distributed.destroy_process_group()
+    whole = RelationMetric(LABELS, 'None')
+    whole.update_ids(predicted, gold)
+    assert int(metric.confusion.sum()) == (51, 50)[rank]
+    assert torch.equal(total, whole.confusion)
+    assert scores == whole.compute()
 
 
-def test_two_processes(tmp_path):
-    env = {**os.environ, 'OMP_NUM_THREADS': '1', 'GLOO_SOCKET_IFNAME': 'lo'}
-    started = [
-        subprocess.Popen([sys.executable, '-c', SCRIPT, str(rank),
-                          str(tmp_path / 'store')], stdout=subprocess.PIPE,
-                         stderr=subprocess.PIPE, text=True, env=env,
-                         cwd=Path(__file__).parents[2])
-        for rank in range(2)]
-    for process in started:
-        out, err = process.communicate(timeout=60)
-        assert (process.returncode, out) == (0, 'equal\n'), err
+def test_two_processes(tmp_path, monkeypatch):
+    monkeypatch.setenv('GLOO_SOCKET_IFNAME', 'lo')
+    monkeypatch.setenv('OMP_NUM_THREADS', '1')
+    other = subprocess.Popen(
+        [sys.executable, __file__, tmp_path / 'store'], text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, 'PYTHONPATH': str(Path(__file__).parents[2])})
+    try:
+        check_shared_counts(0, tmp_path / 'store')
+    finally:
+        out, err = other.communicate(timeout=60)
+    assert (other.returncode, out) == (0, 'equal\n'), err
+
+
+if __name__ == '__main__':
+    check_shared_counts(1, sys.argv[1])
+    print('equal')  # noqa: T201

@@ -144,6 +144,27 @@ def test_workers(data):
     assert [b.post_id for b in data.train_dataloader()] == expected
 
 
+class Counting(BaseTransform):
+    calls = 0
+
+    def forward(self, data):
+        Counting.calls += 1
+        return data
+
+
+@pytest.mark.parametrize('cache, calls', [(False, 60), (True, 20)])
+def test_cache(monkeypatch, cache, calls):
+    monkeypatch.setattr(Counting, 'calls', 0)
+    data = PostDataModule(SyntheticPosts(num_posts=20, transform=Counting()),
+                          batch_size=8, cache=cache)
+    orders = [[batch.post_id for batch in loader]
+              for loader in [data.train_dataloader()] * 2]
+    assert sum(1 for _ in data.train_dataloader()) == 3
+    assert orders[0] == orders[1] and Counting.calls == calls
+    # Splits are kept apart.
+    assert next(iter(data.val_dataloader())).post_id[0].startswith('val-')
+
+
 @pytest.mark.parametrize('name, value, least', [
     ('batch_size', 0, 1), ('eval_batch_size', -1, 1), ('num_workers', -1, 0)])
 def test_wrong_sizes(name, value, least):

@@ -227,7 +227,7 @@ def test_checkpoints_that_do_not_fit(tiny_run):
                                          r'here'):
         module.on_load_checkpoint(checkpoint_of(shape))
     text = remodel(use_semantic=False)
-    with pytest.raises(InputError, match="another model: only this model has"):
+    with pytest.raises(InputError, match='another model: only this model has'):
         module.on_load_checkpoint(checkpoint_of(text))
     with pytest.raises(InputError, match='another model: only the checkpoint'):
         text.on_load_checkpoint(checkpoint_of(module))

@@ -112,7 +112,7 @@ def test_dropout_masks_differ_without_the_random_state(fit, tmp_path):
     assert not same(again, weights)
 
 
-SCRIPT = '''
+SCRIPT = """
 import json, logging, sys, warnings
 from pathlib import Path
 import pytorch_lightning as pl
@@ -156,7 +156,7 @@ for size in 7, 64:  # uneven shares; fewer batches than processes
         torch.save(module.state_dict(), folder / f'weights{size}.pt')
 if trainer.is_global_zero:
     (folder / 'scores.json').write_text(json.dumps(results))
-'''
+"""
 
 
 def test_two_processes(tiny_run, tiny_trainer, tmp_path):
