@@ -53,6 +53,16 @@ def text_width(text: str, size: float, bold: bool = False) -> float:
     return float(width) / 72
 
 
+def drawable(text: str) -> str:
+    r"""The text with a box for each character that the font lacks, such as
+    an emoji, instead of a warning a character.
+    """
+    fonts = optional_import('matplotlib.font_manager', 'viz')
+    known = fonts.get_font(fonts.findfont(fonts.FontProperties()))
+    return ''.join(c if known.get_char_index(ord(c)) else '\u25a1'
+                   for c in text)
+
+
 def place_words(text: list[str], room: tuple[float, float] | None,
                  bold: set[int]) -> Words:
     r"""Puts words side by side; turns them where there is no room."""

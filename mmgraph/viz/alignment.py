@@ -11,6 +11,7 @@ from mmgraph.viz._layout import (
     Arc,
     Plan,
     Words,
+    drawable,
     find_arcs,
     make_plan,
     place_words,
@@ -78,7 +79,7 @@ def draw_alignment(
     lines = _lines(post, alignment, threshold)
     picture = _picture(image)
     room = None if ax is None else _inches(ax)
-    words = place_words(list(post.words), room, {
+    words = place_words([drawable(word) for word in post.words], room, {
         i for start, end, _ in _mentions(post) for i in range(start, end)})
     arcs = find_arcs(post)
     ratio = 4 / 3 if picture is None else picture.shape[1] / picture.shape[0]

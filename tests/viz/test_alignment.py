@@ -187,3 +187,11 @@ def test_wrong_alignment(dataset):
     with pytest.raises(ValueError,
                        match=r"'alignment' must be of one post \(got 2"):
         draw_alignment(post, two)
+
+
+def test_emoji_are_boxes(tmp_path, recwarn):
+    save_alignment(plain_post(['so', 'happy', '\U0001f600']),
+                   tmp_path / 'post.png')
+    assert not [w for w in recwarn if 'Glyph' in str(w.message)]
+    figure = draw_alignment(plain_post(['so', 'happy', '\U0001f600']))
+    assert '\u25a1' in texts(figure)

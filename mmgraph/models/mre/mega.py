@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from mmgraph.data import GraphView, Post, batch_view
+from mmgraph.errors import ShapeError
 from mmgraph.models.mre.base import (
     RelationModel,
     RelationOutput,
@@ -122,6 +123,7 @@ class MEGA(RelationModel):
           :math:`\hat{\mathbf{y}} = 0`
 
     Raises:
+        ShapeError: If object features have another size.
         ValueError: If object features are asked for and
             :obj:`object_channels` is not given, or an option is unknown.
     """
@@ -215,6 +217,11 @@ class MEGA(RelationModel):
         if x is None:
             raise ValueError("the objects have no features: give 'object.x', "
                              "or build the model with object_channels=None")
+        if x.size(1) != self.object.in_features:
+            raise ShapeError(
+                f"'object.x' must have 'object_channels' = "
+                f'{self.object.in_features} columns (got {x.size(1)})',
+                ('m', self.object.in_features), x.shape)
         return self.object(x.to(like.dtype))
 
     def _text_view(self, batch: Post, x: Tensor) -> GraphView:

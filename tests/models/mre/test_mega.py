@@ -6,6 +6,7 @@ from torch import nn
 from torch_geometric.data import Batch
 
 from mmgraph.data import Post, Vocabulary, batch_view
+from mmgraph.errors import ShapeError
 from mmgraph.models import Entity, Relation
 from mmgraph.models.mre import MEGA
 from mmgraph.nn.align import StructuralAligner
@@ -412,6 +413,12 @@ def test_objects_without_features(name):
         make(name)(post)
     model = make('MEGA (Top-1)', use_semantic=False, object_channels=None)
     assert model(post).logits.shape == (1, 5)
+
+
+def test_objects_of_another_size():
+    model = make('MEGA (Top-1)', object_channels=7)
+    with pytest.raises(ShapeError, match=r"'object_channels' = 7 columns "):
+        model(make_posts()[0])
 
 
 def test_posts_without_markers(minilm):
