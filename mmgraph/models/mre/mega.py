@@ -3,6 +3,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from mmgraph.data import GraphView, Post, batch_view
 from mmgraph.errors import ShapeError
@@ -79,6 +80,12 @@ class MEGA(RelationModel):
         unless :obj:`activation` is given. The code computes
         :math:`\mathbf{Q}, \mathbf{K}, \mathbf{V}` from
         :math:`\tilde{\mathbf{Y}}, \tilde{\mathbf{H}}, \tilde{\mathbf{H}}`.
+
+        Since :math:`\hat{\mathbf{y}}` sums over the objects and everything
+        behind :math:`\boldsymbol{\alpha}` is linear, the structural part
+        sees :math:`\boldsymbol{\alpha}` only through its row sums: *how
+        strongly* a word is aligned counts, *to which* object does not. So we
+        sum first and project one row a post; logits are the same.
 
         **Not reproduced:** the code views :math:`\boldsymbol{\alpha}` of
         shape :math:`l \times m` as :math:`m \times l` instead of transposing
@@ -185,30 +192,38 @@ class MEGA(RelationModel):
         if self.text is None:
             return RelationOutput(self.head(x, head, tail))
 
-        text = self.text(x)
-        objects = self._objects(batch, text)
+        graph, ptr = rows_of(batch, 'object')
+        size = ptr.numel() - 1
+        objects = self._objects(batch, x)
         parts, semantic, alignment = [], None, None
         if self.semantic is not None and objects is not None:
-            part, semantic = self._attend(batch, text, objects)
-            parts.append(part.sigmoid() if self.sigmoid else part)
+            part, semantic = self._attend(batch, self.text(x), objects)
+            part = part.sigmoid() if self.sigmoid else part
+            parts.append(sum_by(part, graph, size))
         if self.aligner is not None:
-            alignment = self._align(batch, text, objects)
-            parts.append(self._carry(batch, text, alignment))
+            alignment = self._align(batch, x, objects)
+            parts.append(self._carry(batch, x, alignment))
         if self.use_objects and objects is not None:
-            parts.append(objects)
-        merged = self._fuse(parts)
-        graph, ptr = rows_of(batch, 'object')
-        pooled = sum_by(merged, graph, ptr.numel() - 1)
+            parts.append(sum_by(objects, graph, size))
+        count = ptr.diff()
         if not self.mask_padding:
-            pooled = pooled + self._empty_objects(text, batch, ptr)
-        context = pooled[post_of_relation(batch)]
+            missing = (self.NUM_OBJECTS - count).clamp(min=0)
+            count = count + missing
+            parts = [part + missing.unsqueeze(1) * empty for part, empty in
+                     zip(parts, self._empty_object(batch, x), strict=True)]
+        context = self._fuse(parts, count)[post_of_relation(batch)]
         return RelationOutput(self.head(x, head, tail, context), alignment,
                               semantic)
 
-    def _fuse(self, parts: list[Tensor]) -> Tensor:
+    def _fuse(self, parts: list[Tensor], count: Tensor) -> Tensor:
+        r"""Joins the parts, each of them already summed over a post's
+        objects: the layer is linear, so its sum over rows is its value at the
+        sum, with one bias a row.
+        """
         if self.merge is None:
             return torch.stack(parts).sum(0)
-        return self.merge(concat(parts))
+        return (F.linear(concat(parts), self.merge.weight)
+                + count.unsqueeze(1) * self.merge.bias)
 
     def _objects(self, batch: Post, like: Tensor) -> OptTensor:
         if self.object is None:
@@ -266,67 +281,74 @@ class MEGA(RelationModel):
                          torch.arange(size + 1, device=text.device) * length)
         return view, flat, self.value(flat)
 
-    def _empty_objects(self, text: Tensor, batch: Post, ptr: Tensor) -> Tensor:
-        r"""What the empty ones of ten object slots add in the original."""
-        parts, width = [], text.size(1)
-        size = ptr.numel() - 1
+    def _empty_object(self, batch: Post, x: Tensor) -> list[Tensor]:
+        r"""The parts of an empty object slot, as in the original."""
+        assert self.text is not None
+        parts, size = [], rows_of(batch, 'object')[1].numel() - 1
         if self.semantic is not None and self.object is not None:
             bias = self.object.bias.expand(size, -1)
-            graph = torch.arange(size, device=text.device)
+            graph = torch.arange(size, device=x.device)
             target = GraphView(bias, graph.new_empty(2, 0), None, None, graph,
-                               torch.arange(size + 1, device=text.device))
+                               torch.arange(size + 1, device=x.device))
+            text = self.text(x)
             source, flat, value = self._padded_text(
                 self._text_view(batch, text), text)
             beta = self.semantic.attention(flat, bias, source, target)
-            part = (beta @ value.view(size, -1, width)).squeeze(1)
+            part = (beta @ value.view(size, -1, value.size(1))).squeeze(1)
             parts.append(part.sigmoid() if self.sigmoid else part)
         if self.aligner is not None:
-            parts.append(text.new_zeros(size, width))
+            parts.append(x.new_zeros(size, self.text.out_features))
         if self.use_objects and self.object is not None:
             parts.append(self.object.bias.expand(size, -1))
-        missing = (self.NUM_OBJECTS - ptr.diff()).clamp(min=0)
-        return missing.unsqueeze(1) * self._fuse(parts)
+        return parts
 
     def _align(
         self,
         batch: Post,
-        text: Tensor,
+        x: Tensor,
         objects: OptTensor,
     ) -> Alignment:
-        assert self.aligner is not None
+        assert self.aligner is not None and self.text is not None
         if ALIGNS in batch.edge_types:
             store = batch[ALIGNS]
             return Alignment(store.edge_index, store.edge_weight,
                              rows_of(batch, 'word')[1],
                              rows_of(batch, 'object')[1])
-        total, count = self._words(batch, text)
-        words = total / count.clamp(min=1).unsqueeze(1)
+        words = None
+        if self.aligner.reads_features:
+            total, count = self._words(batch, self.text(x))
+            words = total / count.clamp(min=1).unsqueeze(1)
         return self.aligner(batch_view(batch, 'word', x=words),
                             batch_view(batch, 'object', x=objects))
 
-    def _words(self, batch: Post, text: Tensor) -> tuple[Tensor, Tensor]:
-        r"""The sum of text rows of each word, and how many there are."""
+    def _words(self, batch: Post, x: Tensor) -> tuple[Tensor, Tensor]:
+        r"""The sum of the text rows of each word, and how many there are."""
         n = int(batch['word'].num_nodes)
         if self.encoder.node_type == 'word':
-            return text, text.new_ones(n)
+            return x, x.new_ones(n)
         piece, word = batch['token', 'part_of', 'word'].edge_index
         if self.pieces == 'first':
             piece = first_of_group(word, piece, n)
-            word = torch.arange(n, device=text.device)[piece >= 0]
+            word = torch.arange(n, device=x.device)[piece >= 0]
             piece = piece[piece >= 0]
-        count = text.new_zeros(n).index_add(
-            0, word, text.new_ones(word.numel()))
-        return sum_by(text[piece], word, n), count
+        count = x.new_zeros(n).index_add(0, word, x.new_ones(word.numel()))
+        return sum_by(x[piece], word, n), count
 
     def _carry(
         self,
         batch: Post,
-        text: Tensor,
+        x: Tensor,
         alignment: Alignment,
     ) -> Tensor:
-        r""":math:`\alpha^{\top} \tilde{H}`: one row an object."""
-        total, _ = self._words(batch, text)
-        word, target = alignment.match_index
-        weight = alignment.match_score.to(total.dtype).unsqueeze(1)
-        return sum_by(total[word] * weight, target,
-                      int(batch['object'].num_nodes))
+        r""":math:`\alpha^{\top} \tilde{H}` summed over the objects of each
+        post. All of it is linear, so that what is projected is one row a post
+        instead of one a token.
+        """
+        assert self.text is not None
+        total, count = self._words(batch, x)
+        graph, ptr = rows_of(batch, 'word')
+        weight = total.new_zeros(total.size(0)).index_add(
+            0, alignment.match_index[0], alignment.match_score.to(total.dtype))
+        pooled = sum_by(total * weight.unsqueeze(1), graph, ptr.numel() - 1)
+        mass = sum_by((count * weight).unsqueeze(1), graph, ptr.numel() - 1)
+        return F.linear(pooled, self.text.weight) + mass * self.text.bias

@@ -248,6 +248,9 @@ class Aligner(Configurable, nn.Module, ABC):
       each, with :math:`\sum_b n_b` and :math:`\sum_b m_b` nodes
     * **output:** an :class:`Alignment` of :math:`M \leq \sum_b n_b m_b` pairs
     """
+    #: Whether node features take part; where not, a model need not make them.
+    reads_features: bool = True
+
     @abstractmethod
     def forward(self, source: GraphView, target: GraphView) -> Alignment:
         r"""Aligns :obj:`source` and :obj:`target` pair by pair.

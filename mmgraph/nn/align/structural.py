@@ -178,6 +178,7 @@ class StructuralAligner(Aligner):
         self.use_attributes = use_attributes
         self.mask_isolated = mask_isolated
         self.seed = seed
+        self.reads_features = use_attributes
         self.max_entries = max_entries
         self.max_matches = max_matches
 
