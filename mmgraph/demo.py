@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     aligned post.
     """
     optional_import('pytorch_lightning', 'train')
-    num_posts, epochs = (2000, 10) if args.quick else (4000, 10)
+    num_posts, epochs = (2000, 10) if args.quick else (4000, 12)
     start = time.perf_counter()
     train = SyntheticPosts(split='train', num_posts=num_posts,
                            visual=args.visual, seed=args.seed,
