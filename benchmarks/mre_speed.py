@@ -148,6 +148,11 @@ def main() -> None:
         title='Training speed on MNRE (samples a second, '
               'mean over all rounds ± deviation between rounds)',
         columns=['what', 'samples/s', 'ratio', 'to'], rows=rows,
+        notes='The peer is benchmarks/peers/mtb_transformers.py: random '
+              'batches of 32, padded to their longest. Ours are configs/ as '
+              '"mmgraph fit" trains them: batches of 32 of similar length, '
+              'fused AdamW, no pooler. All take turns in one process. MTB on '
+              'v1 and MEGA on v1 differ by the image part alone.',
         rounds={name: [n / s for s, n in parts]
                 for name, parts in rounds.items()},
         settings=dict(rounds=args.rounds, steps=args.steps, batch_size=32,
