@@ -19,7 +19,9 @@ from mmgraph.utils import atomic_path, optional_import
 
 __all__ = ['add_arguments', 'run']
 
-OBJECT_DIM = 64
+# configs/demo.yaml says the same; a test compares them.
+OBJECT_DIM, NUM_POSTS, EPOCHS = 64, 4000, 12
+WIDTH, DROPOUT, LR, WARMUP, BATCH_SIZE = 96, 0.2, 2e-3, 20, 32
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     aligned post.
     """
     optional_import('pytorch_lightning', 'train')
-    num_posts, epochs = (2000, 10) if args.quick else (4000, 12)
+    num_posts, epochs = (2000, 10) if args.quick else (NUM_POSTS, EPOCHS)
     start = time.perf_counter()
     train = SyntheticPosts(split='train', num_posts=num_posts,
                            visual=args.visual, seed=args.seed,
@@ -93,16 +95,16 @@ def _train(
     from mmgraph.train import PostDataModule, PostModule
     logging.getLogger('pytorch_lightning').setLevel(logging.ERROR)
     start = time.perf_counter()
-    data = PostDataModule(train, batch_size=32, eval_batch_size=250, cache=True,
-                          seed=seed)
+    data = PostDataModule(train, batch_size=BATCH_SIZE, eval_batch_size=250,
+                          cache=True, seed=seed)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        encoder = CharWordEncoder(data.words, word_dim=96, hidden_channels=96,
-                                  dropout=0.2)
-        model = MEGA(encoder, data.num_relations, hidden_channels=192,
-                     fusion='sum', dropout=0.2, **settings)
-        module = PostModule(model, data.relations, data.negative, lr=2e-3,
-                            warmup_steps=20)
+        encoder = CharWordEncoder(data.words, word_dim=WIDTH,
+                                  hidden_channels=WIDTH, dropout=DROPOUT)
+        model = MEGA(encoder, data.num_relations, hidden_channels=2 * WIDTH,
+                     fusion='sum', dropout=DROPOUT, **settings)
+        module = PostModule(model, data.relations, data.negative, lr=LR,
+                            warmup_steps=WARMUP)
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')  # Advice for other machines.
             trainer = pl.Trainer(

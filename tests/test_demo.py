@@ -3,6 +3,7 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from mmgraph import demo
 from mmgraph.cli import main
@@ -39,6 +40,24 @@ def test_demo(small, capfd):
     for key in 'relations', 'alignments':
         assert [row[:2] for row in again[key]] == [
             row[:2] for row in report[key]]
+
+
+def test_config_says_what_the_demo_does():
+    path = Path(__file__).parents[1] / 'configs' / 'demo.yaml'
+    config = yaml.safe_load(path.read_text())
+    model = config['model']['model']['init_args']
+    encoder = model['encoder']['init_args']
+    data = config['data']['dataset']['init_args']
+    assert (data['object_dim'], data['num_posts'],
+            config['trainer']['max_epochs']) == (
+                demo.OBJECT_DIM, demo.NUM_POSTS, demo.EPOCHS)
+    assert (encoder['word_dim'], encoder['hidden_channels'],
+            model['hidden_channels']) == (
+                demo.WIDTH, demo.WIDTH, 2 * demo.WIDTH)
+    assert encoder['dropout'] == model['dropout'] == demo.DROPOUT
+    assert (config['model']['lr'], config['model']['warmup_steps'],
+            config['data']['batch_size']) == (
+                demo.LR, demo.WARMUP, demo.BATCH_SIZE)
 
 
 @pytest.mark.slow
