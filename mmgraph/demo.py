@@ -158,13 +158,15 @@ def _draw(model: MEGA, test: SyntheticPosts, folder: Path) -> Path | None:
     from mmgraph.viz import save_alignment
     index = next((i for i in range(len(test)) if _shows(test[i])), 0)
     post = test[index]
-    alignment = model(post).semantic
-    assert alignment is not None
+    output = model(post)
+    assert output.semantic is not None
+    [[found]] = model.decode(output, post)
     path = folder / 'aligned_post.png'
     try:
         image = test.draw(index, names=False)
-        save_alignment(post, path, alignment=alignment, image=image,
-                       vocabularies=test.vocabularies)
+        save_alignment(post, path, alignment=output.semantic, image=image,
+                       vocabularies=test.vocabularies,
+                       predicted=found.relation_id)
     except MissingExtraError as error:
         print(f'no picture: {error}')
         return None
