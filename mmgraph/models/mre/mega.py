@@ -321,16 +321,21 @@ class MEGA(RelationModel):
         return self.aligner(batch_view(batch, 'word', x=words),
                             batch_view(batch, 'object', x=objects))
 
+    def _pieces(self, batch: Post) -> tuple[Tensor, Tensor]:
+        r"""The word pieces that take their word's alignment, and the words."""
+        piece, word = batch['token', 'part_of', 'word'].edge_index
+        if self.pieces == 'first':
+            piece = first_of_group(word, piece, int(batch['word'].num_nodes))
+            word = torch.arange(piece.numel(), device=piece.device)
+            word, piece = word[piece >= 0], piece[piece >= 0]
+        return piece, word
+
     def _words(self, batch: Post, x: Tensor) -> tuple[Tensor, Tensor]:
         r"""The sum of the text rows of each word, and how many there are."""
         n = int(batch['word'].num_nodes)
         if self.encoder.node_type == 'word':
             return x, x.new_ones(n)
-        piece, word = batch['token', 'part_of', 'word'].edge_index
-        if self.pieces == 'first':
-            piece = first_of_group(word, piece, n)
-            word = torch.arange(n, device=x.device)[piece >= 0]
-            piece = piece[piece >= 0]
+        piece, word = self._pieces(batch)
         count = x.new_zeros(n).index_add(0, word, x.new_ones(word.numel()))
         return sum_by(x[piece], word, n), count
 
@@ -345,10 +350,16 @@ class MEGA(RelationModel):
         instead of one a token.
         """
         assert self.text is not None
-        total, count = self._words(batch, x)
-        graph, ptr = rows_of(batch, 'word')
-        weight = total.new_zeros(total.size(0)).index_add(
-            0, alignment.match_index[0], alignment.match_score.to(total.dtype))
-        pooled = sum_by(total * weight.unsqueeze(1), graph, ptr.numel() - 1)
-        mass = sum_by((count * weight).unsqueeze(1), graph, ptr.numel() - 1)
+        score = alignment.match_score
+        score = score.to(torch.promote_types(x.dtype, torch.float))
+        weight = score.new_zeros(int(batch['word'].num_nodes)).index_add(
+            0, alignment.match_index[0], score)
+        if self.encoder.node_type == 'token':
+            piece, word = self._pieces(batch)
+            weight = weight.new_zeros(x.size(0)).index_put(
+                (piece, ), weight[word])
+        weight = weight.unsqueeze(1)
+        graph, ptr = rows_of(batch, self.encoder.node_type)
+        pooled = sum_by(x * weight, graph, ptr.numel() - 1)
+        mass = sum_by(weight, graph, ptr.numel() - 1)
         return F.linear(pooled, self.text.weight) + mass * self.text.bias
