@@ -134,7 +134,8 @@ def trained(folder, synthetic):
     work.mkdir()
     done = subprocess.run(
         [sys.executable, '-c', SCRIPT, *synthetic], cwd=work,
-        env={**os.environ, 'OMP_NUM_THREADS': '1',
+        # As many threads as here: the last bits of a sum depend on it.
+        env={**os.environ, 'OMP_NUM_THREADS': str(torch.get_num_threads()),
              'PYTHONPATH': str(TESTS.parent)},
         capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
