@@ -5,7 +5,8 @@ from typing import Literal, TypeAlias
 from torch import Tensor
 
 __all__ = [
-    'GraphRoute', 'MNREVersion', 'OptTensor', 'PathLike', 'Split', 'Ties'
+    'GraphRoute', 'MNREVersion', 'MatchMethod', 'OptTensor', 'PathLike',
+    'Split', 'Ties'
 ]
 
 OptTensor: TypeAlias = Tensor | None
@@ -15,3 +16,4 @@ Split: TypeAlias = Literal['train', 'val', 'test']
 MNREVersion: TypeAlias = Literal['v1', 'v2']
 GraphRoute: TypeAlias = Literal['none', 'dependency', 'dependency+scene']
 Ties: TypeAlias = Literal['split', 'first']
+MatchMethod: TypeAlias = Literal['argmax', 'greedy', 'lap']

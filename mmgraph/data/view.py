@@ -71,6 +71,27 @@ class GraphView(NamedTuple):
         r"""Number of nodes of each graph, :obj:`[B]`."""
         return self.ptr[1:] - self.ptr[:-1]
 
+    def unbatch(self) -> list['GraphView']:
+        r"""The graphs of the batch as views of one graph each."""
+        if self.num_graphs == 1:
+            return [self]
+        edge_graph = self.batch[self.edge_index[0]]
+        order = torch.argsort(edge_graph, stable=True)
+        edge_ptr = ptr_from_sizes(torch.bincount(
+            edge_graph, minlength=self.num_graphs)).tolist()
+        ptr = self.ptr.tolist()
+        views = []
+        for b in range(self.num_graphs):
+            edges = order[edge_ptr[b]:edge_ptr[b + 1]]
+            rows = slice(ptr[b], ptr[b + 1])
+            x, edge_type, edge_attr = self.x, self.edge_type, self.edge_attr
+            views.append(GraphView.single(
+                self.edge_index[:, edges] - ptr[b], ptr[b + 1] - ptr[b],
+                x=None if x is None else x[rows],
+                edge_type=None if edge_type is None else edge_type[edges],
+                edge_attr=None if edge_attr is None else edge_attr[edges]))
+        return views
+
 
 def batch_view(
     batch: Data | HeteroData,

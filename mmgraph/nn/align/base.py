@@ -1,16 +1,21 @@
 """What every aligner takes and what it gives."""
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
+import scipy.sparse as sp
 import torch
+from scipy.optimize import linear_sum_assignment
+from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 from torch import Tensor, nn
 from torch_geometric.utils import scatter
 
 from mmgraph.data.view import GraphView
 from mmgraph.errors import ShapeError
 from mmgraph.nn.configurable import Configurable
-from mmgraph.typing import OptTensor, Ties
+from mmgraph.typing import MatchMethod, OptTensor, Ties
 from mmgraph.utils import checks_enabled, suggest
 
 __all__ = ['Aligner', 'Alignment', 'ragged_pairs']
@@ -219,6 +224,71 @@ class Alignment:
             match_index, score = match_index[:, order], score[order]
         return replace(self, match_index=match_index, match_score=score)
 
+    def match(
+        self,
+        method: MatchMethod = 'lap',
+        min_score: float | None = None,
+    ) -> 'Alignment':
+        r"""Decides: keeps at most one target for each source node.
+
+        The choice of decoder changes an accuracy more than the choice of
+        aligner does, so name it beside every figure.
+
+        Args:
+            method (str, optional): :obj:`'argmax'` takes the best target of
+                each source node, the lowest position among equals, so that
+                two nodes may share a target. The others are one-to-one:
+                :obj:`'greedy'` takes the best pair that is left, again and
+                again; :obj:`'lap'` takes the matching with the highest sum of
+                scores (linear assignment, by SciPy). Both decide between
+                equals by position. (default: :obj:`'lap'`)
+            min_score (float, optional): Pairs that score less are left
+                unmatched; they are dropped after the choice.
+                (default: :obj:`None`)
+
+        Returns:
+            Alignment: The chosen pairs with their scores, sorted by source.
+            Only listed pairs are ever chosen.
+
+        Raises:
+            ValueError: If :obj:`method` is unknown, or a score is not finite.
+
+        Complexity: linear in :math:`M`; :math:`O(M \log M)`; and at worst
+        cubic in the size of a graph. A list that holds few of all pairs is
+        matched as a sparse graph, in :math:`O(M)` memory.
+
+        Example:
+            >>> ptr = torch.tensor([0, 2])
+            >>> alignment = Alignment(
+            ...     torch.tensor([[0, 0, 1, 1], [0, 1, 0, 1]]),
+            ...     torch.tensor([.9, .8, .7, .1]), ptr, ptr)
+            >>> for method in 'argmax', 'greedy', 'lap':
+            ...     alignment.match(method).match_index.tolist()
+            [[0, 1], [0, 0]]
+            [[0, 1], [0, 1]]
+            [[0, 1], [1, 0]]
+        """
+        methods = {'argmax': None, 'greedy': _greedy, 'lap': _lap}
+        if method not in methods:
+            raise ValueError(f"'method' must name a decoder (got {method!r}); "
+                             f'{suggest(method, list(methods))}')
+        score = self.match_score.detach()
+        if not bool(torch.isfinite(score).all()):
+            raise ValueError("'match_score' must be finite")
+        decode = methods[method]
+        if decode is None:
+            out = self.topk(1)
+        else:
+            keep = decode(self)
+            keep = keep[torch.argsort(self.match_index[0, keep])]
+            out = replace(self, match_index=self.match_index[:, keep],
+                          match_score=self.match_score[keep])
+        if min_score is not None:
+            keep = nonzero(out.match_score.detach() >= min_score)
+            out = replace(out, match_index=out.match_index[:, keep],
+                          match_score=out.match_score[keep])
+        return out
+
     def to(self, device: torch.device | str) -> 'Alignment':
         r"""The same alignment on another device."""
         return Alignment(
@@ -240,7 +310,12 @@ class Aligner(Configurable, nn.Module, ABC):
     * treats the pairs of a batch one by one: a pair's result does not depend
       on the rest of the batch;
     * is equivariant to the order of nodes (unless its docstring says why not);
-    * accepts graphs without edges or without nodes.
+    * accepts graphs without edges or without nodes;
+    * reads and writes no global random state: what it draws, it draws from
+      the generator of :meth:`pair_generator`.
+
+    Models call :obj:`aligner(source, target)`. An aligner of your own may
+    leave out the other arguments of :meth:`forward`.
 
     .. rubric:: Shapes
 
@@ -250,15 +325,94 @@ class Aligner(Configurable, nn.Module, ABC):
     """
     #: Whether node features take part; where not, a model need not make them.
     reads_features: bool = True
+    #: Whether known matches help.
+    takes_seeds: ClassVar[bool] = False
+    #: Seed of what is drawn when no generator is given.
+    seed: int = 0
 
     @abstractmethod
-    def forward(self, source: GraphView, target: GraphView) -> Alignment:
+    def forward(
+        self,
+        source: GraphView,
+        target: GraphView,
+        *,
+        seeds: OptTensor = None,
+        generator: torch.Generator | None = None,
+    ) -> Alignment:
         r"""Aligns :obj:`source` and :obj:`target` pair by pair.
 
         Args:
             source (GraphView): The source graphs, *e.g.* words.
             target (GraphView): The target graphs, *e.g.* objects.
+            seeds (torch.Tensor, optional): Known matches (anchors)
+                :obj:`[2, S]` as global node positions, at most one a node;
+                only for aligners with :obj:`takes_seeds`.
+                (default: :obj:`None`)
+            generator (torch.Generator, optional): Where random numbers come
+                from; a fresh one with the aligner's :obj:`seed` by default,
+                so that two calls agree. (default: :obj:`None`)
         """
+
+    def check(
+        self,
+        source: GraphView,
+        target: GraphView,
+        seeds: OptTensor = None,
+    ) -> None:
+        r"""Refuses views that do not fit each other, and seeds that do not
+        fit the views or that this aligner cannot use.
+
+        Raises:
+            ShapeError: If the numbers of graphs differ or :obj:`seeds` is not
+                :obj:`[2, S]`.
+            ValueError: If seeds are given to an aligner that takes none, name
+                a node twice, or join nodes of different pairs.
+        """
+        check_views(source, target)
+        if seeds is None:
+            return
+        if not self.takes_seeds:
+            raise ValueError(f"'{type(self).__name__}' takes no seeds (got "
+                             f"{list(seeds.shape)}); see 'takes_seeds'")
+        check_seeds(seeds, source, target)
+
+    def pair_generator(
+        self,
+        generator: torch.Generator | None,
+    ) -> Callable[[], torch.Generator]:
+        r"""What makes the generator of each pair. All pairs of a call draw
+        the same numbers, so that none depends on the pairs before it.
+        """
+        seed = self.seed
+        if generator is not None:
+            seed = int(torch.randint(2**62, (), generator=generator,
+                                     device=generator.device))
+        return lambda: torch.Generator().manual_seed(seed)
+
+
+def check_seeds(seeds: Tensor, source: GraphView, target: GraphView) -> None:
+    r"""Refuses known matches that cannot be true of two views."""
+    if seeds.dim() != 2 or seeds.size(0) != 2:
+        raise ShapeError(f"'seeds' must have shape [2, S] "
+                         f"(got {list(seeds.shape)})", (2, 'S'), seeds.shape)
+    if not checks_enabled() or seeds.numel() == 0:
+        return
+    for row, (name, view) in enumerate((('source', source),
+                                        ('target', target))):
+        low, high = int(seeds[row].min()), int(seeds[row].max())
+        if low < 0 or high >= view.num_nodes:
+            raise ValueError(f"'seeds[{row}]' must hold {name} positions in "
+                             f'[0, {view.num_nodes}) '
+                             f'(got {low if low < 0 else high})')
+        if seeds[row].unique().numel() < seeds.size(1):
+            raise ValueError(f"'seeds[{row}]' must name a {name} node once "
+                             f'at most')
+    graphs = source.batch[seeds[0]], target.batch[seeds[1]]
+    if not torch.equal(*graphs):
+        place = int((graphs[0] != graphs[1]).nonzero()[0])
+        raise ValueError(f"'seeds' must join nodes of the same pair (column "
+                         f'{place} joins pairs {int(graphs[0][place])} and '
+                         f'{int(graphs[1][place])})')
 
 
 def check_views(source: GraphView, target: GraphView) -> None:
@@ -338,6 +492,94 @@ def select_topk(
     place = place - (size.cumsum(0) - size)[row[tied]]
     tied = tied[place < free[tied]]
     return order[torch.cat([above.nonzero().view(-1), tied])].sort()[0], None
+
+
+def _greedy(alignment: Alignment) -> Tensor:
+    r"""The best pair that is left, by rounds: a pair that is the best of both
+    its nodes is next in turn for certain, so all such pairs are taken at once.
+    """
+    row, col = alignment.match_index
+    score = alignment.match_score.detach()
+    # One total order decides between equals, so that rounds end.
+    order = lexsort(col, row, score.neg())
+    rank = torch.empty_like(order)
+    rank[order] = torch.arange(order.numel(), device=order.device)
+    left, taken = order, []
+    while left.numel() > 0:
+        r, c, place = row[left], col[left], rank[left]
+        first_r = scatter(place, r, dim_size=alignment.num_source,
+                          reduce='min')
+        first_c = scatter(place, c, dim_size=alignment.num_target,
+                          reduce='min')
+        won = (first_r[r] == place) & (first_c[c] == place)
+        taken.append(left[won])
+        used_r = torch.zeros(alignment.num_source, dtype=torch.bool,
+                             device=row.device)
+        used_c = torch.zeros(alignment.num_target, dtype=torch.bool,
+                             device=row.device)
+        used_r[r[won]] = True
+        used_c[c[won]] = True
+        left = left[~(used_r[r] | used_c[c])]
+    return torch.cat(taken) if taken else order
+
+
+def _lap(alignment: Alignment) -> Tensor:
+    r"""Linear assignment, pair by pair, by SciPy's compiled solvers."""
+    graph = alignment.batch
+    order = torch.argsort(graph, stable=True)
+    count = torch.bincount(graph, minlength=alignment.num_graphs)
+    source_ptr, target_ptr = alignment.source_ptr, alignment.target_ptr
+    kept, start = [], 0
+    for b, size in enumerate(count.tolist()):
+        place = order[start:start + size]
+        start += size
+        if size == 0:
+            continue
+        row = (alignment.match_index[0, place] - source_ptr[b]).cpu().numpy()
+        col = (alignment.match_index[1, place] - target_ptr[b]).cpu().numpy()
+        shape = (int(source_ptr[b + 1] - source_ptr[b]),
+                 int(target_ptr[b + 1] - target_ptr[b]))
+        score = alignment.match_score.detach()[place].double().cpu().numpy()
+        won = assign(row, col, score, shape)
+        kept.append(place[torch.from_numpy(won).to(place.device)])
+    return torch.cat(kept) if kept else order
+
+
+def assign(
+    row: np.ndarray,
+    col: np.ndarray,
+    score: np.ndarray,
+    shape: tuple[int, int],
+) -> np.ndarray:
+    r"""Positions of the listed pairs in the one-to-one matching of the highest
+    sum; an unlisted pair counts as zero.
+    """
+    n, m = shape
+    if score.size > _SPARSE_SHARE * n * m:
+        dense = np.zeros(shape)
+        dense[row, col] = score
+        place = np.full(shape, -1)
+        place[row, col] = np.arange(score.size)
+        found = place[linear_sum_assignment(dense, maximize=True)]
+        return found[found >= 0]
+    # A target of its own for each source node, worth zero, so that there is a
+    # full matching; the shift keeps zeros from counting as absent.
+    shift = 1 - min(0., float(score.min()))
+    own = np.arange(n)
+    weights = sp.csr_matrix(
+        (np.concatenate([score + shift, np.full(n, shift)]),
+         (np.concatenate([row, own]), np.concatenate([col, m + own]))),
+        shape=(n, m + n))
+    left, right = min_weight_full_bipartite_matching(weights, maximize=True)
+    key = row.astype(np.int64) * m + col
+    order = np.argsort(key)
+    real = right < m
+    wanted = left[real].astype(np.int64) * m + right[real]
+    return order[np.searchsorted(key, wanted, sorter=order)]
+
+
+#: Lists of a smaller share of all pairs are matched as a sparse graph.
+_SPARSE_SHARE = 0.1
 
 
 def nonzero(mask: Tensor) -> Tensor:

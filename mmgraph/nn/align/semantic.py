@@ -7,6 +7,7 @@ from torch_geometric.utils import to_dense_batch
 from mmgraph.data.view import GraphView
 from mmgraph.errors import ShapeError
 from mmgraph.nn.align.base import Aligner, Alignment, check_views
+from mmgraph.typing import OptTensor
 
 __all__ = ['SemanticAligner']
 
@@ -82,7 +83,15 @@ class SemanticAligner(Aligner):
         self.lin_key.reset_parameters()
         self.lin_query.reset_parameters()
 
-    def forward(self, source: GraphView, target: GraphView) -> Alignment:
+    def forward(
+        self,
+        source: GraphView,
+        target: GraphView,
+        *,
+        seeds: OptTensor = None,
+        generator: torch.Generator | None = None,
+    ) -> Alignment:
+        self.check(source, target, seeds)
         if source.x is None or target.x is None:
             name = 'source' if source.x is None else 'target'
             raise ValueError(f"'{name}.x' must be given (got None); this "

@@ -11,12 +11,11 @@ from mmgraph.nn.align.base import (
     Aligner,
     Alignment,
     check_topk,
-    check_views,
     expand,
     nonzero,
     select_topk,
 )
-from mmgraph.nn.align.functional import (
+from mmgraph.nn.align.functional.structural import (
     check_histogram,
     histogram_and_degree,
     landmark_embedding,
@@ -70,10 +69,10 @@ class StructuralAligner(Aligner):
         printed in the papers instead of those coded.
 
     .. note::
-        The landmark draw depends on the seed and on the sizes of the pair
-        alone, so a pair gives the same result in any batch. Where landmarks
-        are used, renumbering nodes draws other landmarks and changes scores a
-        little; the closed form is exactly equivariant.
+        The landmark draw depends on the seed (or the generator) and on the
+        sizes of the pair alone, so a pair gives the same result in any batch.
+        Where landmarks are used, renumbering nodes draws other landmarks and
+        changes scores a little; the closed form is exactly equivariant.
 
     Args:
         max_hops (int, optional): Furthest hop :math:`K`; :obj:`None` goes on
@@ -183,8 +182,15 @@ class StructuralAligner(Aligner):
         self.max_matches = max_matches
 
     @torch.no_grad()
-    def forward(self, source: GraphView, target: GraphView) -> Alignment:
-        check_views(source, target)
+    def forward(
+        self,
+        source: GraphView,
+        target: GraphView,
+        *,
+        seeds: OptTensor = None,
+        generator: torch.Generator | None = None,
+    ) -> Alignment:
+        self.check(source, target, seeds)
         shift = source.num_nodes
         dtype = torch.float
         if source.x is not None and source.x.is_floating_point():
@@ -211,13 +217,14 @@ class StructuralAligner(Aligner):
             features, attributes, source.batch, kept + shift,
             num_kept.masked_fill(large, 0), kept_ptr, dtype)]
         large &= (num_kept > 0) & (source.sizes > 0)
+        fresh = self.pair_generator(generator)
         for graph in large.nonzero().view(-1).tolist():
             low, high = kept_ptr[graph:graph + 2].tolist()
             parts.append(self._landmark_route(
                 features, attributes, shift,
                 source.ptr[graph:graph + 2].tolist(),
                 (target.ptr[graph:graph + 2] + shift).tolist(),
-                kept[low:high] + shift))
+                kept[low:high] + shift, fresh()))
         index, score = parts[0]
         if len(parts) > 1:
             index = torch.cat([part[0] for part in parts], dim=1)
@@ -308,10 +315,10 @@ class StructuralAligner(Aligner):
         source: Sequence[int],
         target: Sequence[int],
         kept: Tensor,
+        generator: torch.Generator,
     ) -> tuple[Tensor, Tensor]:
         r"""One pair that is larger than its number of landmarks."""
         union = torch.cat([torch.arange(*source), torch.arange(*target)])
-        generator = torch.Generator().manual_seed(self.seed)
         landmarks = torch.randperm(union.numel(), generator=generator)
         landmarks = landmarks[:self.num_landmarks(union.numel())]
         union, landmarks = union.to(kept.device), landmarks.to(kept.device)

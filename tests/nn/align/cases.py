@@ -219,6 +219,67 @@ class AlignerCase:
         with pytest.raises(ShapeError, match='the same number of graphs'):
             self.make()(source, target)
 
+    def test_generator(self) -> None:
+        views = self.batch(self.sizes)
+        aligner = self.make()
+        state = torch.random.get_rng_state()
+
+        def run(seed: int) -> Alignment:
+            return aligner(*views,
+                           generator=torch.Generator().manual_seed(seed))
+
+        first, second = run(3), run(3)
+        assert torch.equal(state, torch.random.get_rng_state())
+        assert torch.equal(first.match_index, second.match_index)
+        assert torch.equal(first.match_score, second.match_score)
+        pair = self.pairs(self.sizes)[2]
+        alone = aligner(*pair, generator=torch.Generator().manual_seed(3))
+        n, m = alone.dense().shape[1:]
+        torch.testing.assert_close(first.dense()[2, :n, :m],
+                                   alone.dense()[0], atol=self.atol, rtol=0)
+
+    def test_seeds(self) -> None:
+        source, target = self.batch(self.sizes)
+        aligner = self.make()
+        # Two known matches in each pair that has room for them.
+        seeds = torch.cat([
+            torch.stack([source.ptr[b] + torch.tensor([0, n - 1]),
+                         target.ptr[b] + torch.tensor([m - 1, 0])])
+            for b, (n, m) in enumerate(self.sizes) if min(n, m) > 1], dim=1)
+        if not aligner.takes_seeds:
+            with pytest.raises(ValueError, match='takes no seeds'):
+                aligner(source, target, seeds=seeds)
+            return
+        none = torch.empty(2, 0, dtype=torch.long)
+        plain, empty = aligner(source, target), aligner(source, target,
+                                                        seeds=none)
+        assert torch.equal(plain.match_score, empty.match_score)
+        out = aligner(source, target, seeds=seeds)
+        self.check(out, source, target)
+        assert not torch.equal(out.dense(), plain.dense())
+        for wrong, text in (
+            (seeds[:1], r'\[2, S\]'),
+            (seeds[:, [0, 0]], 'once at most'),
+            (torch.tensor([[0], [target.num_nodes]]), 'target positions'),
+            (torch.tensor([[0], [target.num_nodes - 1]]), 'the same pair'),
+        ):
+            with pytest.raises(ValueError, match=text):
+                aligner(source, target, seeds=wrong)
+
+    def test_seeds_alone(self) -> None:
+        aligner = self.make()
+        if not aligner.takes_seeds:
+            pytest.skip('takes no seeds')
+        source, target = self.batch(self.sizes)
+        seeds = torch.stack([source.ptr[2] + torch.tensor([3, 5]),
+                             target.ptr[2] + torch.tensor([0, 4])])
+        together = aligner(source, target, seeds=seeds).dense()[2]
+        alone = aligner(*self.pairs(self.sizes)[2],
+                        seeds=torch.tensor([[3, 5], [0, 4]])).dense()[0]
+        n, m = alone.shape
+        torch.testing.assert_close(together[:n, :m], alone, atol=self.atol,
+                                   rtol=0)
+
     def test_state_dict(self) -> None:
         aligner, other = self.make(), self.cls(**self.kwargs).eval()
         buffer = io.BytesIO()

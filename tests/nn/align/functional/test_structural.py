@@ -6,10 +6,10 @@ import torch
 from mmgraph import checks
 from mmgraph.data.view import ptr_from_sizes
 from mmgraph.errors import ShapeError
-from mmgraph.nn.align import functional
 from mmgraph.nn.align.functional import (
     degree_histogram,
     landmark_embedding,
+    structural,
     structural_similarity,
 )
 from mmgraph.testing import (
@@ -61,7 +61,7 @@ def test_histogram_methods_agree(max_hops, monkeypatch):
                        for n, p in zip(sizes, ptr)], dim=1)
     outs = []
     for limit in (2**24, 16):  # all at once, and in many pieces
-        monkeypatch.setattr(functional, '_MAX_ENTRIES', limit)
+        monkeypatch.setattr(structural, '_MAX_ENTRIES', limit)
         for method in [*METHODS, 'auto']:
             outs.append(degree_histogram(
                 edges, int(ptr[-1]), max_hops=max_hops, ptr=ptr,
@@ -203,7 +203,7 @@ def test_landmark_embedding_pieces(monkeypatch):
         edges_of(nx.gnp_random_graph(50, 0.1, seed=2)), 50)
     landmarks = torch.arange(0, 50, 5)
     out = landmark_embedding(features, landmarks)
-    monkeypatch.setattr(functional, '_CHUNK_ROWS', 7)
+    monkeypatch.setattr(structural, '_CHUNK_ROWS', 7)
     again = landmark_embedding(features, landmarks)
     torch.testing.assert_close(again @ again.t(), out @ out.t())
 
