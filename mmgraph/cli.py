@@ -22,6 +22,7 @@ _PICTURES = ('.png', '.svg', '.pdf')
 _EXAMPLES = """examples:
   mmgraph demo
   mmgraph data check path/to/mnre
+  mmgraph align A.edges B.edges --top-k 5 -o matches.csv
   mmgraph fit --config configs/mtb_mnre_v2.yaml --encoder bert-base-uncased
   mmgraph test --config configs/mtb_mnre_v2.yaml --ckpt_path best.ckpt
   mmgraph predict --config configs/mtb_mnre_v2.yaml --ckpt_path best.ckpt \\
@@ -72,6 +73,11 @@ def _parser() -> argparse.ArgumentParser:
     for action in check, stats:
         action.add_argument('root', type=Path, help='folder of the corpus')
 
+    align = commands.add_parser(
+        'align', help='find the nodes of one network in another')
+    from mmgraph import align_cli
+    align_cli.add_arguments(align)
+
     show = commands.add_parser(
         'show', help='draw one post and its alignment',
         description='Draws one post: words, dependencies, objects, and the '
@@ -93,14 +99,22 @@ def _parser() -> argparse.ArgumentParser:
 
 def _check(args: argparse.Namespace) -> int:
     from mmgraph.datasets.integrity import data_check
-    text, status = data_check(args.root, image_dir=args.images)
+    from mmgraph.datasets.network_alignment import check_networks, is_networks
+    if is_networks(args.root):
+        text, status = check_networks(args.root)
+    else:
+        text, status = data_check(args.root, image_dir=args.images)
     print(text)
     return status
 
 
 def _stats(args: argparse.Namespace) -> int:
     from mmgraph.datasets.integrity import data_stats
-    text, status = data_stats(args.root)
+    from mmgraph.datasets.network_alignment import check_networks, is_networks
+    if is_networks(args.root):
+        text, status = check_networks(args.root)
+    else:
+        text, status = data_stats(args.root)
     print(text)
     return status
 

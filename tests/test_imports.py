@@ -26,7 +26,7 @@ FLOORS = [
     {'metrics'},
     {'testing'},
     {'train'},
-    {'viz', 'pipeline', 'demo', 'cli', '__main__'},
+    {'viz', 'pipeline', 'demo', 'align_cli', 'cli', '__main__'},
 ]
 FLOOR = {room: i for i, rooms in enumerate(FLOORS) for room in rooms}
 

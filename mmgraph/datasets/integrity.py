@@ -81,7 +81,7 @@ class Report:
         rows = [(f.version, f.split, f.kind, f.status, f.detail)
                 for f in self.findings]
         lines = [f'MNRE in {self.root}', '',
-                 *_table(('version', 'split', 'what', 'status', 'detail'),
+                 *table(('version', 'split', 'what', 'status', 'detail'),
                          rows)]
         for found in self.findings:
             lines += ['', *found.problems[:_SHOWN]] if found.problems else []
@@ -94,12 +94,12 @@ class Report:
                           f'damaged'])
 
 
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    table = [header, *rows]
-    widths = [max(len(row[i]) for row in table) for i in range(len(header))]
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    cells = [header, *rows]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
     lines = ['  '.join(cell.ljust(width) for cell, width
                        in zip(row, widths, strict=True)).rstrip()
-             for row in table]
+             for row in cells]
     return [lines[0], '  '.join('-' * width for width in widths), *lines[1:]]
 
 
@@ -392,7 +392,7 @@ def stats(root: PathLike) -> dict[str, Stats]:
     Raises:
         InputError: If there is no text, or a line cannot be used.
     """
-    table: dict[str, Stats] = {}
+    found: dict[str, Stats] = {}
     fault: InputError | None = None
     for version in _VERSIONS:
         everything: list[MNRELine] = []
@@ -407,13 +407,13 @@ def stats(root: PathLike) -> dict[str, Stats]:
                 if isinstance(line, InputError):
                     raise line
                 lines.append(line)
-            table[f'{version} {split}'] = Stats.of(lines)
+            found[f'{version} {split}'] = Stats.of(lines)
             everything += lines
         if everything:
-            table[f'{version} all'] = Stats.of(everything)
-    if not table and fault is not None:
+            found[f'{version} all'] = Stats.of(everything)
+    if not found and fault is not None:
         raise fault
-    return table
+    return found
 
 
 def data_check(root: PathLike, **folders: Any) -> tuple[str, int]:
@@ -426,8 +426,8 @@ def data_check(root: PathLike, **folders: Any) -> tuple[str, int]:
 
 def data_stats(root: PathLike) -> tuple[str, int]:
     r"""The text and the exit status of :obj:`mmgraph data stats`."""
-    table = stats(root)
-    columns = [value.rows() for value in table.values()]
+    counts = stats(root)
+    columns = [value.rows() for value in counts.values()]
     rows = [(cells[0][0], *(cell[1] for cell in cells))
             for cells in zip(*columns, strict=True)]
-    return '\n'.join(_table(('', *table), rows)), 0
+    return '\n'.join(table(('', *counts), rows)), 0

@@ -1,13 +1,29 @@
 r"""Scores."""
-from mmgraph.metrics.alignment import match_accuracy
+from mmgraph.metrics.alignment import (
+    MatchScores,
+    alignment_report,
+    edge_correctness,
+    hits_at_k,
+    induced_conserved_structure,
+    match_accuracy,
+    match_scores,
+    matched_neighborhood_consistency,
+    mean_reciprocal_rank,
+    one_to_one_accuracy,
+    symmetric_substructure_score,
+)
 from mmgraph.metrics.relation import (
     RelationMetric,
     confusion_matrix,
     relation_scores,
 )
 
-classes = ['RelationMetric']
+classes = ['MatchScores', 'RelationMetric']
 
 __all__ = [
-    'RelationMetric', 'confusion_matrix', 'match_accuracy', 'relation_scores'
+    'MatchScores', 'RelationMetric', 'alignment_report', 'confusion_matrix',
+    'edge_correctness', 'hits_at_k', 'induced_conserved_structure',
+    'match_accuracy', 'match_scores', 'matched_neighborhood_consistency',
+    'mean_reciprocal_rank', 'one_to_one_accuracy', 'relation_scores',
+    'symmetric_substructure_score'
 ]

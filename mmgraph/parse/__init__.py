@@ -1,5 +1,11 @@
 r"""From raw text or pictures to graphs."""
 from mmgraph.parse.conllu import read_conllu, write_conllu
+from mmgraph.parse.edge_list import (
+    EdgeList,
+    read_edge_list,
+    read_graphml,
+    read_name_pairs,
+)
 from mmgraph.parse.labels import CLEAR, UD, UPOS
 from mmgraph.parse.parser import DependencyParser
 from mmgraph.parse.scene_graph import (
@@ -14,9 +20,10 @@ from mmgraph.parse.word_pieces import (
 )
 
 __all__ = [
-    'CLEAR', 'DependencyParser', 'Detections', 'UD', 'UPOS', 'WordTokenizer',
-    'fit_pieces', 'insert_markers', 'read_conllu', 'read_detections',
+    'CLEAR', 'DependencyParser', 'Detections', 'EdgeList', 'UD', 'UPOS',
+    'WordTokenizer', 'fit_pieces', 'insert_markers', 'read_conllu',
+    'read_detections', 'read_edge_list', 'read_graphml', 'read_name_pairs',
     'read_slot_relations', 'write_conllu'
 ]
 
-classes = ['DependencyParser', 'Detections', 'WordTokenizer']
+classes = ['DependencyParser', 'Detections', 'EdgeList', 'WordTokenizer']

@@ -1,7 +1,14 @@
-r"""Transforms: each adds something to a post."""
+r"""Transforms: each changes a post or a pair of networks."""
 from mmgraph.transforms.align import Align
+from mmgraph.transforms.drop_edges import DropEdges
+from mmgraph.transforms.flip_attributes import FlipAttributes
+from mmgraph.transforms.permuted_copy import PermutedCopy
+from mmgraph.transforms.rewire_edges import RewireEdges
 from mmgraph.transforms.word_pieces import WordPieces
 
-__all__ = ['Align', 'WordPieces']
+__all__ = [
+    'Align', 'DropEdges', 'FlipAttributes', 'PermutedCopy', 'RewireEdges',
+    'WordPieces'
+]
 
 classes = __all__

@@ -75,6 +75,67 @@ def test_save():
         assert old is new is None or torch.equal(old, new)
 
 
+def ragged_view(sizes, seed=0, features=True):
+    """A batch whose edges come in any order."""
+    generator = torch.Generator().manual_seed(seed)
+    ptr = ptr_from_sizes(torch.tensor(sizes))
+    edges = [torch.randint(n, (2, 2 * n), generator=generator) + p
+             for n, p in zip(sizes, ptr.tolist()) if n]
+    edge_index = torch.cat([torch.empty(2, 0, dtype=torch.long), *edges],
+                           dim=1)
+    order = torch.randperm(edge_index.size(1), generator=generator)
+    edge_index = edge_index[:, order]
+    batch = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes))
+    if not features:
+        return GraphView(None, edge_index, None, None, batch, ptr)
+    return GraphView(torch.randn(sum(sizes), 3, generator=generator),
+                     edge_index, torch.arange(edge_index.size(1)),
+                     torch.randn(edge_index.size(1), 2, generator=generator),
+                     batch, ptr)
+
+
+@pytest.mark.parametrize('sizes', [[4, 0, 1, 6], [0, 0], [3], [0], [1, 2]])
+@pytest.mark.parametrize('features', [True, False])
+def test_unbatch(sizes, features):
+    view = ragged_view(sizes, features=features)
+    parts = view.unbatch()
+    assert [part.num_nodes for part in parts] == sizes
+    for b, part in enumerate(parts):
+        start = int(view.ptr[b])
+        assert part.num_graphs == 1
+        assert part.ptr.tolist() == [0, sizes[b]]
+        assert part.batch.tolist() == [0] * sizes[b]
+        # Edge by edge, in the order of the batch.
+        mine = [e for e, u in enumerate(view.edge_index[0].tolist())
+                if view.batch[u] == b]
+        assert part.edge_index.tolist() == [
+            [int(view.edge_index[row, e]) - start for e in mine]
+            for row in (0, 1)]
+        if not features:
+            assert part.x is part.edge_type is part.edge_attr is None
+            continue
+        assert torch.equal(part.x, view.x[start:start + sizes[b]])
+        assert part.edge_type.tolist() == mine
+        assert torch.equal(part.edge_attr, view.edge_attr[mine])
+
+
+def test_unbatch_of_no_graphs():
+    view = ragged_view([2])._replace(
+        x=torch.empty(0, 3), edge_index=torch.empty(2, 0, dtype=torch.long),
+        batch=torch.empty(0, dtype=torch.long), ptr=torch.tensor([0]))
+    assert view.unbatch() == []
+
+
+def test_unbatch_undoes_batching():
+    posts = make_posts()
+    for kind in 'word', 'object':
+        parts = batch_view(Batch.from_data_list(posts), kind).unbatch()
+        for part, post in zip(parts, posts, strict=True):
+            alone = batch_view(post, kind)
+            for old, new in zip(alone, part, strict=True):
+                assert old is new is None or torch.equal(old, new)
+
+
 def test_ptr_from_sizes():
     assert ptr_from_sizes(torch.tensor([2, 0, 3])).tolist() == [0, 2, 2, 5]
     assert ptr_from_sizes(torch.empty(0).long()).tolist() == [0]

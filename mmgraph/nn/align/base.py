@@ -148,8 +148,8 @@ class Alignment:
     @property
     def batch(self) -> Tensor:
         r"""The graph pair of each match, :obj:`[M]`."""
-        return torch.bucketize(self.match_index[0], self.source_ptr[1:],
-                               right=True)
+        return torch.bucketize(self.match_index[0].contiguous(),
+                               self.source_ptr[1:], right=True)
 
     def dense(
         self,
@@ -552,9 +552,11 @@ def assign(
     shape: tuple[int, int],
 ) -> np.ndarray:
     r"""Positions of the listed pairs in the one-to-one matching of the highest
-    sum; an unlisted pair counts as zero.
+    sum. An unlisted pair counts as zero, or as the lowest score if that is
+    less: what is listed is never worse than what is not.
     """
     n, m = shape
+    score = score - min(0., float(score.min()))
     if score.size > _SPARSE_SHARE * n * m:
         dense = np.zeros(shape)
         dense[row, col] = score
@@ -563,11 +565,10 @@ def assign(
         found = place[linear_sum_assignment(dense, maximize=True)]
         return found[found >= 0]
     # A target of its own for each source node, worth zero, so that there is a
-    # full matching; the shift keeps zeros from counting as absent.
-    shift = 1 - min(0., float(score.min()))
+    # full matching; one more for all keeps zeros from counting as absent.
     own = np.arange(n)
     weights = sp.csr_matrix(
-        (np.concatenate([score + shift, np.full(n, shift)]),
+        (np.concatenate([score + 1, np.ones(n)]),
          (np.concatenate([row, own]), np.concatenate([col, m + own]))),
         shape=(n, m + n))
     left, right = min_weight_full_bipartite_matching(weights, maximize=True)
