@@ -17,7 +17,8 @@ from mmgraph.errors import InputError, MissingExtraError
 from mmgraph.typing import PathLike
 
 __all__ = [
-    'atomic_path', 'cache_dir', 'checks', 'checks_enabled', 'data_dir',
+    'atomic_path', 'cache_dir', 'check_at_least', 'check_choice',
+    'check_positive', 'checks', 'checks_enabled', 'data_dir',
     'optional_import', 'seed_everything', 'suggest'
 ]
 
@@ -133,3 +134,25 @@ def atomic_path(path: PathLike) -> Iterator[Path]:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def check_at_least(least: int, **values: int) -> None:
+    r"""Refuses arguments below a bound."""
+    for name, value in values.items():
+        if value < least:
+            raise ValueError(f"'{name}' must be at least {least} "
+                             f"(got {value})")
+
+
+def check_positive(**values: float) -> None:
+    r"""Refuses arguments that are not above zero."""
+    for name, value in values.items():
+        if not value > 0:
+            raise ValueError(f"'{name}' must be positive (got {value})")
+
+
+def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
+    r"""Refuses an unknown choice."""
+    if value not in choices:
+        raise ValueError(f"'{name}' must be one of its choices (got "
+                         f'{value!r}); {suggest(value, choices)}')

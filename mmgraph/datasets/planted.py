@@ -22,9 +22,9 @@ class PlantedPairs(Dataset):
       and has no match.
     * Scene edges: pairs of objects whose words are at most
       :obj:`max_distance` apart in the tree, of which a share :obj:`drop` is
-      missing; other pairs are joined with probability :obj:`add`. Objects
-      without a word are joined to others as often as two objects with one
-      are, on average over the data set's settings. The label of a scene edge
+      missing; other pairs are joined with probability :obj:`add`. An object
+      without a word is joined to others as often as two words drawn from the
+      tree would be, so that its degree tells nothing. The label of a scene edge
       is that of one of the tree edges on the path between its words, drawn
       evenly; with probability :obj:`label_noise`, and where there is no such
       path, any label.

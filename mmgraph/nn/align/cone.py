@@ -9,9 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmgraph.data.view import GraphView
-from mmgraph.nn.align.degree import adjacency
 from mmgraph.nn.align.dense import DenseAligner
+from mmgraph.nn.align.sparse import adjacency, padded
 from mmgraph.typing import OptTensor
+from mmgraph.utils import check_at_least, check_positive
 
 __all__ = ['ConeAligner']
 
@@ -240,28 +241,6 @@ class ConeAligner(DenseAligner):
 
     def extra_repr(self) -> str:
         return f'dim={self.dim}, window={self.window}, reg={self.reg}'
-
-
-def check_at_least(least: int, **values: int) -> None:
-    r"""Refuses arguments below a bound."""
-    for name, value in values.items():
-        if value < least:
-            raise ValueError(f"'{name}' must be at least {least} "
-                             f"(got {value})")
-
-
-def check_positive(**values: float) -> None:
-    r"""Refuses arguments that are not above zero."""
-    for name, value in values.items():
-        if not value > 0:
-            raise ValueError(f"'{name}' must be positive (got {value})")
-
-
-def padded(matrix: sp.csr_matrix, size: int) -> sp.csr_matrix:
-    r"""The matrix with rows and columns of zeros up to :obj:`size`."""
-    matrix = matrix.copy()
-    matrix.resize(size, size)
-    return matrix
 
 
 def flat_permutation(n: int, m: int, seeds: Tensor) -> Tensor:

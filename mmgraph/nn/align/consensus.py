@@ -7,11 +7,11 @@ from torch_geometric.nn.inits import reset
 
 from mmgraph.data.view import GraphView
 from mmgraph.nn.align.base import Aligner, Alignment, ragged_pairs
-from mmgraph.nn.align.cone import check_at_least
 from mmgraph.nn.align.dense import best_of
 from mmgraph.nn.configurable import Configurable
 from mmgraph.nn.ragged import pad_rows
 from mmgraph.typing import OptTensor
+from mmgraph.utils import check_at_least
 
 __all__ = ['ConsensusAligner', 'RelationalGNN']
 

@@ -1,5 +1,4 @@
 import numpy as np
-import scipy.sparse as sp
 import torch
 from torch import Tensor
 
@@ -12,6 +11,7 @@ from mmgraph.nn.align.base import (
     ragged_pairs,
     select_topk,
 )
+from mmgraph.nn.align.sparse import adjacency
 from mmgraph.typing import OptTensor
 
 __all__ = ['DegreeAligner']
@@ -150,20 +150,6 @@ class DegreeAligner(Aligner):
 
     def extra_repr(self) -> str:
         return '' if self.top_k is None else f'top_k={self.top_k}'
-
-
-def adjacency(view: GraphView) -> sp.csr_matrix:
-    r"""The symmetric 0/1 adjacency matrix of all nodes of a view, without
-    self loops, in double precision.
-    """
-    index = view.edge_index.cpu().numpy()
-    row, col = index[:, index[0] != index[1]]
-    out = sp.csr_matrix(
-        (np.ones(2 * row.size),
-         (np.concatenate([row, col]), np.concatenate([col, row]))),
-        shape=(view.num_nodes, view.num_nodes))
-    out.data[:] = 1
-    return out
 
 
 def node_degree(view: GraphView) -> Tensor:

@@ -9,12 +9,8 @@ from mmgraph.data.view import GraphView
 from mmgraph.errors import ShapeError
 from mmgraph.nn.align.attribute import feature_cosine
 from mmgraph.nn.align.dense import DenseAligner
-from mmgraph.nn.align.isorank import (
-    Prior,
-    check_diffusion,
-    prior_scores,
-    sandwich,
-)
+from mmgraph.nn.align.isorank import Prior, check_diffusion, prior_scores
+from mmgraph.nn.align.sparse import sandwich
 from mmgraph.utils import suggest
 
 __all__ = ['FinalAligner']

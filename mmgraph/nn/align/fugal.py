@@ -4,17 +4,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmgraph.data.view import GraphView
-from mmgraph.nn.align.cone import (
-    check_at_least,
-    check_positive,
-    fix_seeds,
-    flat_permutation,
-    padded,
-    soft_permutation,
-)
-from mmgraph.nn.align.degree import adjacency
+from mmgraph.nn.align.cone import fix_seeds, flat_permutation, soft_permutation
 from mmgraph.nn.align.dense import DenseAligner
-from mmgraph.nn.align.isorank import sandwich
+from mmgraph.nn.align.sparse import adjacency, padded, sandwich
+from mmgraph.utils import check_at_least, check_positive
 
 __all__ = ['FugalAligner']
 

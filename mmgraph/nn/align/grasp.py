@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from mmgraph.data.view import GraphView
-from mmgraph.nn.align.cone import check_at_least
-from mmgraph.nn.align.degree import adjacency
 from mmgraph.nn.align.dense import DenseAligner
+from mmgraph.nn.align.sparse import adjacency
+from mmgraph.utils import check_at_least
 
 __all__ = ['GraspAligner', 'base_alignment']
 

@@ -7,9 +7,8 @@ from torch import Tensor
 
 from mmgraph.data.view import GraphView
 from mmgraph.errors import ShapeError
-from mmgraph.nn.align.degree import adjacency
 from mmgraph.nn.align.dense import DenseAligner
-from mmgraph.nn.align.isorank import map_rows_, sandwich, walk
+from mmgraph.nn.align.sparse import adjacency, map_rows_, sandwich, walk
 
 __all__ = ['ParrotAligner']
 

@@ -13,7 +13,7 @@ from mmgraph.nn.align.cone import (
     flat_permutation,
     soft_permutation,
 )
-from mmgraph.nn.align.degree import adjacency
+from mmgraph.nn.align.sparse import adjacency
 from tests.nn.align.cases import AlignerCase, random_edges, relabel
 
 NONE = torch.empty(2, 0, dtype=torch.long)

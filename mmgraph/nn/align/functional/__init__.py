@@ -5,8 +5,19 @@ from mmgraph.nn.align.functional.structural import (
     landmark_embedding,
     structural_similarity,
 )
+from mmgraph.nn.align.functional.transport import (
+    GWSolver,
+    Marginals,
+    Solver,
+    gromov_wasserstein,
+    gromov_wasserstein_cost,
+    ipot,
+    round_plan,
+    sinkhorn,
+)
 
 __all__ = [
-    'HistogramMethod', 'degree_histogram', 'landmark_embedding',
-    'structural_similarity'
+    'GWSolver', 'HistogramMethod', 'Marginals', 'Solver', 'degree_histogram',
+    'gromov_wasserstein', 'gromov_wasserstein_cost', 'ipot',
+    'landmark_embedding', 'round_plan', 'sinkhorn', 'structural_similarity'
 ]

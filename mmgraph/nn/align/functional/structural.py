@@ -8,7 +8,7 @@ dependency tree and a scene graph.
 """
 import math
 from collections.abc import Iterable, Iterator
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 import scipy.sparse as sp
@@ -21,11 +21,12 @@ from mmgraph.typing import OptTensor
 from mmgraph.utils import checks_enabled, suggest
 
 __all__ = [
-    'HistogramMethod', 'degree_histogram', 'landmark_embedding',
+    'CountScale', 'HistogramMethod', 'degree_histogram', 'landmark_embedding',
     'structural_similarity'
 ]
 
 HistogramMethod: TypeAlias = Literal['auto', 'bitset', 'sparse', 'torch']
+CountScale: TypeAlias = Literal['linear', 'log1p', 'sqrt']
 
 #: Entries a sparse product may hold at once; rows are taken in pieces.
 _MAX_ENTRIES = 2**24
@@ -41,6 +42,8 @@ def degree_histogram(
     discount: float = 0.01,
     bucket_base: int | None = 2,
     include_self: bool = True,
+    separate_hops: bool = False,
+    count_scale: CountScale = 'linear',
     ptr: OptTensor = None,
     method: HistogramMethod = 'auto',
 ) -> Tensor:
@@ -49,13 +52,21 @@ def degree_histogram(
 
     .. math::
         \mathbf{d}_u = \sum_{h=0}^{K} \delta^h \,
-        \mathrm{hist}(\mathcal{R}_u^h)
+        \varphi(\mathrm{hist}(\mathcal{R}_u^h)), \quad \varphi(c) = c
 
     where :math:`\mathcal{R}_u^h` holds the nodes at a shortest-path distance
     of exactly :math:`h` and :math:`\mathrm{hist}` counts how many of them fall
     into each logarithmic degree bucket. The graph is taken as undirected and
     simple: both directions and repeated edges are merged, self loops are
     dropped, so a node's degree is the number of its distinct neighbours.
+
+    .. note::
+        Two changes of ours make features robust to missing edges. With
+        :obj:`separate_hops` the sum becomes a concatenation, so that the
+        many nodes at two hops no longer drown those at one. With
+        :obj:`count_scale='sqrt'`, :math:`\varphi(c) = \sqrt{c}`: an edge
+        lost by chance then changes large and small counts alike (the root
+        stabilises the variance of a Poisson count).
 
     .. note::
         The paper sums :math:`\delta^{h-1} \mathrm{hist}(\mathcal{R}_u^h)` from
@@ -78,6 +89,11 @@ def degree_histogram(
             (default: :obj:`2`)
         include_self (bool): Whether hop 0, the node itself, counts.
             (default: :obj:`True`)
+        separate_hops (bool): Whether each hop has columns of its own instead
+            of being added to those of the others. (default: :obj:`False`)
+        count_scale (str): :math:`\varphi`, how a count enters:
+            :obj:`'linear'`, :obj:`'sqrt'` or :obj:`'log1p'`.
+            (default: :obj:`'linear'`)
         ptr (torch.Tensor, optional): Where the graphs of a batch start,
             :obj:`[G + 1]`. A promise that no edge joins two graphs; it makes
             batches of small graphs much faster and changes no value.
@@ -94,7 +110,7 @@ def degree_histogram(
         torch.Tensor: Features :obj:`[n, D]` in double precision, in units of
         nodes. :math:`D = \lfloor \log_b k_{\max} \rfloor + 1` with buckets and
         :math:`k_{\max} + 1` without; one column of zeros if no node has an
-        edge.
+        edge. With :obj:`separate_hops`, as many for each hop.
 
     Raises:
         ShapeError: If :obj:`edge_index` is not :obj:`[2, E]`.
@@ -112,7 +128,8 @@ def degree_histogram(
     """
     return histogram_and_degree(
         edge_index, num_nodes, max_hops=max_hops, discount=discount,
-        bucket_base=bucket_base, include_self=include_self, ptr=ptr,
+        bucket_base=bucket_base, include_self=include_self,
+        separate_hops=separate_hops, count_scale=count_scale, ptr=ptr,
         method=method)[0].contiguous()
 
 
@@ -124,11 +141,13 @@ def histogram_and_degree(
     discount: float = 0.01,
     bucket_base: int | None = 2,
     include_self: bool = True,
+    separate_hops: bool = False,
+    count_scale: CountScale = 'linear',
     ptr: OptTensor = None,
     method: HistogramMethod = 'auto',
 ) -> tuple[Tensor, Tensor]:
     r"""As :meth:`degree_histogram`, and the degrees :obj:`[n]`."""
-    check_histogram(max_hops, discount, bucket_base)
+    check_histogram(max_hops, discount, bucket_base, count_scale)
     if edge_index.dim() != 2 or edge_index.size(0) != 2:
         raise ShapeError(
             f"'edge_index' must have shape [2, E] "
@@ -151,24 +170,46 @@ def histogram_and_degree(
     degree = hops.degree
     column, num_columns = _columns(degree, bucket_base)
     size = (num_nodes, num_columns)
+    root, log = count_scale == 'sqrt', count_scale == 'log1p'
+    one = math.log(2) if log else 1.0
     weight = discount if include_self else 1.0
+    # Hop 0 by itself, or what the other hops are added to.
+    parts: list[Any]
     if isinstance(hops, _Torch):
-        out = torch.zeros(size, dtype=torch.double, device=edge_index.device)
+        parts = [torch.zeros(size, dtype=torch.double,
+                             device=edge_index.device)]
         if include_self:
             node = (column >= 0).nonzero().view(-1)
-            out[node, column[node]] = 1.0
+            parts[0][node, column[node]] = one
         for count in hops.counts(column, num_columns):
-            out += count.double() * weight
+            count = count.double()
+            count = count.sqrt() if root else count.log1p() if log else count
+            if separate_hops:
+                parts.append(count * weight)
+            else:
+                parts[0] += count * weight
             weight *= discount
-        return out, degree
-    sums = np.zeros(size[::-1])  # columns first: they are read one by one
-    if include_self:
-        node = np.flatnonzero(column >= 0)
-        sums.reshape(-1)[column[node] * num_nodes + node] = 1.0
-    for count in hops.counts(column, num_columns):
-        sums += np.multiply(count, weight, dtype=np.float64)
-        weight *= discount
-    return torch.from_numpy(sums).t(), torch.from_numpy(degree)
+    else:
+        parts = [np.zeros(size[::-1])]  # columns first: read one by one
+        if include_self:
+            node = np.flatnonzero(column >= 0)
+            parts[0].reshape(-1)[column[node] * num_nodes + node] = one
+        for count in hops.counts(column, num_columns):
+            if root or log:
+                count = (np.sqrt if root else np.log1p)(count,
+                                                        dtype=np.float64)
+            count = np.multiply(count, weight, dtype=np.float64)
+            if separate_hops:
+                parts.append(count)
+            else:
+                parts[0] += count
+            weight *= discount
+    if not include_self and len(parts) > 1:
+        del parts[0]
+    if isinstance(hops, _Torch):
+        return torch.cat(parts, dim=1), degree
+    table = parts[0] if len(parts) == 1 else np.concatenate(parts)
+    return torch.from_numpy(table).t(), torch.from_numpy(degree)
 
 
 def landmark_embedding(
@@ -181,6 +222,7 @@ def landmark_embedding(
     squared: bool = False,
     rtol: float = 1e-10,
     eps: float = 1e-12,
+    dtype: torch.dtype = torch.double,
 ) -> Tensor:
     r"""Factors the similarity of all nodes through their similarity to a few
     landmarks (REGAL, Section 4.2):
@@ -217,10 +259,13 @@ def landmark_embedding(
             :obj:`1e-12` aligns alike. (default: :obj:`1e-10`)
         eps (float): Shortest row that is still scaled to unit length.
             (default: :obj:`1e-12`)
+        dtype (torch.dtype): What rows are stored in. The kernel and its
+            factor are double precision in any case: in single precision they
+            cost several points of accuracy, whereas storing rows so costs
+            none. (default: :obj:`torch.double`)
 
     Returns:
-        torch.Tensor: Unit rows :obj:`[n, p]` in double precision (single
-        precision costs several points of accuracy). Where :math:`\mathbf{W}`
+        torch.Tensor: Unit rows :obj:`[n, p]`. Where :math:`\mathbf{W}`
         has rank :math:`r < p`, the last :math:`p - r` columns are zero.
         Not differentiable.
 
@@ -243,11 +288,11 @@ def landmark_embedding(
             ('n', 'D'), features.shape)
     _check_attributes(attributes, features.size(0))
     with torch.no_grad():
-        features = features.double()
+        centers = features[landmarks].double()
 
         def kernel(rows: slice | Tensor) -> Tensor:
             out = torch.cdist(
-                features[rows], features[landmarks],
+                features[rows].double(), centers,
                 compute_mode='donot_use_mm_for_euclid_dist')
             out = (out.square_() if squared else out).mul_(-gamma_struct)
             if attributes is not None:
@@ -262,12 +307,13 @@ def landmark_embedding(
         value, vector = value.flip(0), vector.flip(1)
         keep = value > rtol * value[:1]
         factor = vector * torch.where(keep, value, 1.0).rsqrt() * keep
-        out = features.new_empty(features.size(0), landmarks.numel())
+        out = features.new_empty(features.size(0), landmarks.numel(),
+                                 dtype=dtype)
         for start in range(0, features.size(0), _CHUNK_ROWS):
             rows = slice(start, start + _CHUNK_ROWS)
             part = kernel(rows) @ factor
             norm = torch.linalg.vector_norm(part, dim=1, keepdim=True)
-            torch.div(part, norm.clamp_(min=eps), out=out[rows])
+            out[rows] = part.div_(norm.clamp_(min=eps))
         return out
 
 
@@ -366,8 +412,13 @@ def check_histogram(
     max_hops: int | None,
     discount: float,
     bucket_base: int | None,
+    count_scale: str = 'linear',
 ) -> None:
     r"""Refuses bad arguments of :meth:`degree_histogram`."""
+    if count_scale not in get_args(CountScale):
+        raise ValueError(f"'count_scale' must name a scale (got "
+                         f"{count_scale!r}); "
+                         f'{suggest(count_scale, get_args(CountScale))}')
     if max_hops is not None and max_hops < 0:
         raise ValueError(f"'max_hops' must not be negative (got {max_hops}); "
                          f"None goes on until nothing new is reached")
@@ -490,7 +541,8 @@ class _Bitset:
 class _Sparse:
     r"""Large graphs: the ball around a node is a row of a sparse matrix, and
     one more hop a product with the adjacency matrix. Histograms of growing
-    balls are subtracted, so that no ring is ever formed.
+    balls are subtracted, so that no ring is ever formed. Rows go through all
+    hops in pieces, so that the balls of all nodes are never held at once.
     """
     def __init__(self, edge_index: Tensor, num_nodes: int, ptr: Tensor,
                  max_hops: int | None) -> None:
@@ -507,37 +559,50 @@ class _Sparse:
         self.degree = self.size - 1
 
     def counts(self, column: Any, num_columns: int) -> Iterator[Any]:
-        if self.size.size == 0:
+        if self.size.size == 0 or self.max_hops == 0:
             return
         known = np.flatnonzero(column >= 0)
         # Whole numbers are exact in float32 up to 2**24.
         dtype = np.float32 if self.size.size < 2**24 else np.float64
         label = np.zeros((self.size.size, num_columns), dtype)
         label[known, column[known]] = 1
-        before, ball = label, self.ball
-        for hop in _hops(self.max_hops):
-            if hop > 1:
-                entries = ball.nnz
-                last = hop == self.max_hops
-                after, ball = self._grow(ball, label, last)
-                if self.max_hops is None and ball.nnz == entries:
-                    return
-            else:
-                after = ball @ label
-            yield (after - before).T
-            before = after
+        inside = self.ball @ label
+        rings = [inside - label]
+        stack = [self._grow(0, self.ball, inside, label)]
+        while stack:
+            grown = next(stack[-1], None)
+            if grown is None:
+                stack.pop()
+                continue
+            start, ball, inside, ring = grown
+            if len(rings) == len(stack):
+                rings.append(np.zeros_like(label))
+            rings[len(stack)][start:start + len(ring)] = ring
+            if len(stack) + 1 != self.max_hops:
+                stack.append(self._grow(start, ball, inside, label))
+        for ring in rings:
+            yield ring.T
 
-    def _grow(self, ball: Any, label: Any, last: bool) -> tuple[Any, Any]:
+    def _grow(
+        self,
+        start: int,
+        ball: Any,
+        inside: Any,
+        label: Any,
+    ) -> Iterator[tuple[int, Any, Any, Any]]:
+        r"""The balls of some rows, one hop larger, piece by piece, as long
+        as they do grow.
+        """
+        if self.max_hops == 1:
+            return
         work = np.cumsum(ball @ self.size.astype(np.float64))
-        counts, parts = [], []
         for rows in pieces(work, _MAX_ENTRIES):
             part = ball[rows] @ self.ball
+            if part.nnz == ball.indptr[rows.stop] - ball.indptr[rows.start]:
+                continue
             part.data[:] = 1
-            counts.append(part @ label)
-            if not last:
-                parts.append(part)
-        ball = ball if last else sp.vstack(parts, format='csr')
-        return np.concatenate(counts), ball
+            after = part @ label
+            yield start + rows.start, part, after, after - inside[rows]
 
 
 class _Torch:

@@ -52,6 +52,56 @@ def test_histogram_oracle(method, max_hops, include_self, base):
         np.testing.assert_allclose(out, expected, atol=1e-12, rtol=0)
 
 
+@pytest.mark.parametrize('method', METHODS)
+@pytest.mark.parametrize('include_self', [True, False])
+@pytest.mark.parametrize('scale', ['linear', 'sqrt', 'log1p'])
+def test_separate_hops_and_scales(method, include_self, scale):
+    """Each hop by itself is what it adds to the sum."""
+    edges = random_edges(25, 30, torch.Generator().manual_seed(0))
+    kwargs = dict(bucket_base=2, discount=1.0)
+    balls = [degree_histogram_oracle(edges.t().tolist(), 25, max_hops=h,
+                                     **kwargs) for h in range(4)]
+    change = {'linear': float, 'sqrt': np.sqrt, 'log1p': np.log1p}[scale]
+    hops = [np.vectorize(change)(np.abs(after - before)) for before, after in
+            zip([np.zeros_like(balls[0]), *balls], balls, strict=False)]
+    hops = [hop * 0.3**h for h, hop in enumerate(hops)]
+    if not include_self:
+        hops = [hop / 0.3 for hop in hops[1:]]
+    for separate in (True, False):
+        out = degree_histogram(
+            edges, 25, max_hops=3, discount=0.3, include_self=include_self,
+            separate_hops=separate, count_scale=scale, method=method)
+        expected = np.concatenate(hops, 1) if separate else sum(hops)
+        assert out.is_contiguous() and out.shape == expected.shape
+        np.testing.assert_allclose(out, expected, atol=1e-12, rtol=0)
+
+
+def test_separate_hops_without_any():
+    for include_self, total in ((True, 4), (False, 0)):
+        out = degree_histogram(star(3), 4, max_hops=0, separate_hops=True,
+                               include_self=include_self)
+        assert out.shape == (4, 2) and out.sum() == total
+
+
+def test_hops_are_bounded_in_memory(monkeypatch):
+    """Rows go through all hops piece by piece: no matrix that is multiplied
+    or comes out has more entries than a piece, or one row, may have.
+    """
+    edges = edges_of(nx.barabasi_albert_graph(400, 3, seed=0))
+    expected = degree_histogram(edges, 400, max_hops=4, method='torch')
+    monkeypatch.setattr(structural, '_MAX_ENTRIES', 2000)
+    grow, held = structural._Sparse._grow, []
+
+    def spy(self, start, ball, inside, label):
+        held.append(ball.nnz)
+        return grow(self, start, ball, inside, label)
+
+    monkeypatch.setattr(structural._Sparse, '_grow', spy)
+    out = degree_histogram(edges, 400, max_hops=4, method='sparse')
+    assert torch.equal(out, expected)
+    assert max(held[1:]) <= 2000 and len(held) > 100
+
+
 @pytest.mark.parametrize('max_hops', [1, 2, 3, None])
 def test_histogram_methods_agree(max_hops, monkeypatch):
     generator = torch.Generator().manual_seed(1)
@@ -144,6 +194,7 @@ def test_histogram_by_hand():
     (dict(bucket_base=True), r"'bucket_base' must be .* \(got True\)"),
     (dict(discount=-0.1), r"'discount' must be .* \(got -0.1\)"),
     (dict(discount=float('nan')), r"'discount' must be .* \(got nan\)"),
+    (dict(count_scale='squrt'), r"Did you mean 'sqrt'\?"),
     (dict(method='sprase'), r"Did you mean 'sparse'\?"),
 ])
 def test_histogram_errors(kwargs, message):
@@ -206,6 +257,16 @@ def test_landmark_embedding_pieces(monkeypatch):
     monkeypatch.setattr(structural, '_CHUNK_ROWS', 7)
     again = landmark_embedding(features, landmarks)
     torch.testing.assert_close(again @ again.t(), out @ out.t())
+
+
+def test_landmark_embedding_dtype():
+    """Only storage is single: the kernel is double."""
+    features = degree_histogram(
+        edges_of(nx.gnp_random_graph(50, 0.1, seed=2)), 50)
+    out = landmark_embedding(features, torch.arange(40))
+    single = landmark_embedding(features, torch.arange(40),
+                                dtype=torch.float)
+    assert torch.equal(single, out.float())
 
 
 def test_landmark_embedding_errors():
