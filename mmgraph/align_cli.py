@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from mmgraph.data import GraphPair, GraphView
@@ -106,10 +106,13 @@ def aligners() -> dict[str, type[Aligner]]:
 
 
 def _learns(cls: type[Aligner]) -> bool:
-    r"""Whether it asks for sizes of features."""
-    return any(name.endswith('channels') and parameter.default is
-               inspect.Parameter.empty for name, parameter in
-               inspect.signature(cls.__init__).parameters.items())
+    r"""Whether it asks for sizes of features or for layers to be trained."""
+    hints = typing.get_type_hints(cls.__init__)
+    return any(
+        parameter.default is inspect.Parameter.empty
+        and (name.endswith('channels') or hints.get(name) is nn.Module)
+        for name, parameter in
+        inspect.signature(cls.__init__).parameters.items())
 
 
 def build_aligner(
