@@ -279,7 +279,8 @@ def render(runs: list[dict[str, Any]]) -> dict[str, Any]:
                     'cpu' in other for other in mine[i + 1:])
                 rows.append([
                     graph, label, f"{r['nodes']:,}", f"{r['cpu']:.3g}",
-                    f"{r['wall']:.3g}", f"{r['peak']:.2f}",
+                    f"{r['wall']:.3g}" if 'wall' in r else '',
+                    f"{r['peak']:.2f}",
                     *(f'{r[key]:.4f}' if key in r else ''
                       for key in ('hits1', 'hits10')),
                     f'{slope:.2f}' if last else ''])

@@ -82,6 +82,16 @@ def test_a_change_of_code_runs_again(tmp_path, monkeypatch):
     assert again[0]['status'] == 'failed'
 
 
+def test_records_survive_where_a_peer_is_not_installed(tmp_path):
+    records = Records(tmp_path / 'runs.json')
+    key = dict(method='CONE (original)', pair='random', seed=0, code='CONE @ 1')
+    records.add(key, dict(status='ok', lap=0.9))
+    records.add({**key, 'code': 'CONE'}, dict(status='not installed'))
+    assert [item['status'] for item in records.runs] == ['ok']
+    records.add({**key, 'code': 'CONE @ 2'}, dict(status='failed'))
+    assert [item['status'] for item in records.runs] == ['failed']
+
+
 def test_budgets():
     pair, seeds = build()
 
