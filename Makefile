@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALL := $(PIP) install -qq -c constraints.txt
-EXTRAS := train,viz,vision,dev
+EXTRAS := train,viz,vision,ann,ot,dev
 
 DEMO_ARGS ?=
 PYTEST_ARGS ?=
