@@ -18,8 +18,8 @@ from mmgraph.typing import PathLike
 
 __all__ = [
     'atomic_path', 'cache_dir', 'check_at_least', 'check_choice',
-    'check_positive', 'checks', 'checks_enabled', 'data_dir',
-    'optional_import', 'seed_everything', 'suggest'
+    'check_not_negative', 'check_positive', 'checks', 'checks_enabled',
+    'data_dir', 'optional_import', 'seed_everything', 'suggest'
 ]
 
 _CHECKS = True
@@ -136,19 +136,26 @@ def atomic_path(path: PathLike) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
-def check_at_least(least: int, **values: int) -> None:
-    r"""Refuses arguments below a bound."""
+def check_at_least(least: int, **values: int | None) -> None:
+    r"""Refuses arguments below a bound; :obj:`None` is none of them."""
     for name, value in values.items():
-        if value < least:
+        if value is not None and value < least:
             raise ValueError(f"'{name}' must be at least {least} "
                              f"(got {value})")
 
 
-def check_positive(**values: float) -> None:
-    r"""Refuses arguments that are not above zero."""
+def check_positive(**values: float | None) -> None:
+    r"""Refuses arguments that are not above zero; :obj:`None` is none."""
     for name, value in values.items():
-        if not value > 0:
+        if value is not None and not value > 0:
             raise ValueError(f"'{name}' must be positive (got {value})")
+
+
+def check_not_negative(**values: float) -> None:
+    r"""Refuses arguments below zero."""
+    for name, value in values.items():
+        if value < 0:
+            raise ValueError(f"'{name}' must not be negative (got {value})")
 
 
 def check_choice(name: str, value: str, choices: Sequence[str]) -> None:

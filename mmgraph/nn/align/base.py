@@ -424,6 +424,15 @@ def check_views(source: GraphView, target: GraphView) -> None:
             f"an image has a target graph of zero nodes")
 
 
+def features_of(source: GraphView, target: GraphView) -> tuple[Tensor, Tensor]:
+    r"""The node features of two views; refuses a view without any."""
+    if source.x is None or target.x is None:
+        name = 'source' if source.x is None else 'target'
+        raise ValueError(f"'{name}.x' must be given (got None); this "
+                         f'aligner compares node features')
+    return source.x, target.x
+
+
 def check_topk(k: int, ties: str, name: str = 'k') -> None:
     r"""Refuses bad arguments of :meth:`Alignment.topk`."""
     if k < 1:

@@ -6,7 +6,7 @@ from torch_geometric.nn import SAGEConv
 from torch_geometric.nn.inits import reset
 
 from mmgraph.data.view import GraphView
-from mmgraph.nn.align.base import Aligner, Alignment, ragged_pairs
+from mmgraph.nn.align.base import Aligner, Alignment, features_of, ragged_pairs
 from mmgraph.nn.align.dense import best_of
 from mmgraph.nn.configurable import Configurable
 from mmgraph.nn.ragged import pad_rows
@@ -252,10 +252,7 @@ class ConsensusAligner(Aligner):
         generator: torch.Generator | None = None,
     ) -> Alignment:
         self.check(source, target, seeds)
-        if source.x is None or target.x is None:
-            name = 'source' if source.x is None else 'target'
-            raise ValueError(f"'{name}.x' must be given (got None); this "
-                             f"aligner compares node features")
+        x_s, _ = features_of(source, target)
         fresh = self.pair_generator(generator)
         h_s = self.psi_1(source)
         h_t = (self.psi_target or self.psi_1)(target)
@@ -275,7 +272,7 @@ class ConsensusAligner(Aligner):
             loss = self._loss(first, index, seeds, source, target)
             if self.num_steps > 0:
                 loss = loss + self._loss(log, index, seeds, source, target)
-        score = log[0].exp().to(source.x.dtype)
+        score = log[0].exp().to(x_s.dtype)
         return Alignment(index, score, source.ptr, target.ptr, loss)
 
     def indicators(

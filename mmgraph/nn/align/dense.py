@@ -13,6 +13,7 @@ from mmgraph.nn.align.base import (
     select_topk,
 )
 from mmgraph.typing import OptTensor
+from mmgraph.utils import check_at_least
 
 __all__ = ['DenseAligner']
 
@@ -49,9 +50,7 @@ class DenseAligner(Aligner):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        for name, value in (('top_k', top_k), ('max_entries', max_entries)):
-            if value is not None and value < 1:
-                raise ValueError(f"'{name}' must be at least 1 (got {value})")
+        check_at_least(1, top_k=top_k, max_entries=max_entries)
         self.top_k = top_k
         self.max_entries = max_entries
         self.seed = seed

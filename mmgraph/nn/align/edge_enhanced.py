@@ -24,7 +24,7 @@ from mmgraph.nn.align.transport import (
     node_mask,
 )
 from mmgraph.typing import OptTensor
-from mmgraph.utils import check_choice
+from mmgraph.utils import check_choice, check_positive
 
 __all__ = ['EdgeEnhancedAligner']
 
@@ -184,13 +184,9 @@ class EdgeEnhancedAligner(TransportAligner):
         check_choice('plans', plans, ('fused', 'separate'))
         if not 0 <= alpha <= 1:
             raise ValueError(f"'alpha' must be in [0, 1] (got {alpha})")
-        for name, value in (
-            ('source_hops', source_hops), ('target_hops', target_hops),
-            ('epsilon', epsilon), ('gw_beta', gw_beta),
-            ('num_outer', num_outer), ('label_weight', label_weight),
-        ):
-            if not value > 0:
-                raise ValueError(f"'{name}' must be positive (got {value})")
+        check_positive(
+            source_hops=source_hops, target_hops=target_hops, epsilon=epsilon,
+            gw_beta=gw_beta, num_outer=num_outer, label_weight=label_weight)
         if unmatched is not None and alpha == 0:
             raise ValueError("'unmatched' is a cost of nodes: 'alpha' must be "
                              'positive (got 0)')

@@ -8,7 +8,7 @@ from mmgraph.nn.align.attribute import feature_cosine
 from mmgraph.nn.align.degree import degree_ratio, node_degree
 from mmgraph.nn.align.dense import DenseAligner
 from mmgraph.nn.align.sparse import sandwich, walk
-from mmgraph.utils import suggest
+from mmgraph.utils import check_at_least, check_not_negative, suggest
 
 __all__ = ['IsoRankAligner']
 
@@ -147,10 +147,8 @@ def check_diffusion(
     if prior not in _PRIORS:
         raise ValueError(f"'prior' must name a prior (got {prior!r}); "
                          f'{suggest(prior, _PRIORS)}')
-    if num_iters < 1:
-        raise ValueError(f"'num_iters' must be at least 1 (got {num_iters})")
-    if tol < 0:
-        raise ValueError(f"'tol' must not be negative (got {tol})")
+    check_at_least(1, num_iters=num_iters)
+    check_not_negative(tol=tol)
 
 
 def prior_scores(

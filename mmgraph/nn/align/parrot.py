@@ -9,6 +9,7 @@ from mmgraph.data.view import GraphView
 from mmgraph.errors import ShapeError
 from mmgraph.nn.align.dense import DenseAligner
 from mmgraph.nn.align.sparse import adjacency, map_rows_, sandwich, walk
+from mmgraph.utils import check_at_least, check_not_negative, check_positive
 
 __all__ = ['ParrotAligner']
 
@@ -144,17 +145,10 @@ class ParrotAligner(DenseAligner):
             raise ValueError(f"'beta' must be in (0, 1] (got {beta})")
         if not 0 <= gamma < 1:
             raise ValueError(f"'gamma' must be in [0, 1) (got {gamma})")
-        if lambda_p <= 0:
-            raise ValueError(f"'lambda_p' must be positive (got {lambda_p})")
-        for name, value in (('alpha', alpha), ('lambda_n', lambda_n),
-                            ('lambda_a', lambda_a), ('lambda_e', lambda_e)):
-            if value < 0:
-                raise ValueError(f"'{name}' must not be negative "
-                                 f'(got {value})')
-        for name, count in (('num_iters', num_iters),
-                            ('num_inner', num_inner)):
-            if count < 1:
-                raise ValueError(f"'{name}' must be at least 1 (got {count})")
+        check_positive(lambda_p=lambda_p)
+        check_not_negative(alpha=alpha, lambda_n=lambda_n, lambda_a=lambda_a,
+                           lambda_e=lambda_e)
+        check_at_least(1, num_iters=num_iters, num_inner=num_inner)
         self.alpha = alpha
         self.beta = beta
         self.gamma = gamma

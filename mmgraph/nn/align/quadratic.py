@@ -19,7 +19,7 @@ from mmgraph.nn.align.functional.quadratic import (
 )
 from mmgraph.nn.align.functional.structural import degree_histogram
 from mmgraph.nn.align.sparse import adjacency
-from mmgraph.utils import suggest
+from mmgraph.utils import check_at_least, check_not_negative, suggest
 
 __all__ = ['QuadraticAligner']
 
@@ -182,17 +182,11 @@ class QuadraticAligner(DenseAligner):
         if padding not in _PADDINGS:
             raise ValueError(f"'padding' must name a rule (got {padding!r}); "
                              f'{suggest(padding, _PADDINGS)}')
-        for name, value, low in (('num_iters', num_iters, 1),
-                                 ('num_soft', num_soft, 0),
-                                 ('block_size', block_size, 2)):
-            if value < low:
-                raise ValueError(f"'{name}' must be at least {low} "
-                                 f'(got {value})')
-        for name, number in (('tol', tol), ('num_sweeps', num_sweeps),
-                             ('attr_weight', attr_weight)):
-            if number < 0:
-                raise ValueError(f"'{name}' must not be negative "
-                                 f'(got {number})')
+        check_at_least(1, num_iters=num_iters)
+        check_at_least(0, num_soft=num_soft)
+        check_at_least(2, block_size=block_size)
+        check_not_negative(tol=tol, num_sweeps=num_sweeps,
+                           attr_weight=attr_weight)
         if not 1 <= num_starts <= len(_SHARPNESS):
             raise ValueError(f"'num_starts' must be in [1, "
                              f'{len(_SHARPNESS)}] (got {num_starts})')

@@ -12,7 +12,7 @@ from mmgraph.nn.align.functional.structural import pieces
 from mmgraph.nn.align.quadratic import QuadraticAligner
 from mmgraph.nn.align.sparse import adjacency
 from mmgraph.typing import OptTensor
-from mmgraph.utils import suggest
+from mmgraph.utils import check_at_least, check_positive, suggest
 
 __all__ = ['RefinedAligner']
 
@@ -135,17 +135,10 @@ class RefinedAligner(Aligner):
             raise ValueError(f"'method' must name a refinement (got "
                              f'{method!r}); '
                              f'{suggest(method, get_args(RefineMethod))}')
-        for name, value, low in (('num_iters', num_iters, 1),
-                                 ('num_candidates', num_candidates, 1),
-                                 ('num_tokens', num_tokens, 0),
-                                 ('max_entries', max_entries, 1),
-                                 ('top_k', top_k, 1)):
-            if value is not None and value < low:
-                raise ValueError(f"'{name}' must be at least {low} "
-                                 f'(got {value})')
-        for name, number in (('token', token), ('max_work', max_work)):
-            if number is not None and number <= 0:
-                raise ValueError(f"'{name}' must be positive (got {number})")
+        check_at_least(1, num_iters=num_iters, num_candidates=num_candidates,
+                       max_entries=max_entries, top_k=top_k)
+        check_at_least(0, num_tokens=num_tokens)
+        check_positive(token=token, max_work=max_work)
         self.aligner = aligner
         self.method: RefineMethod = method
         self.num_iters = num_iters

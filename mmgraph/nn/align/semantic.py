@@ -2,12 +2,13 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch_geometric.utils import to_dense_batch
 
 from mmgraph.data.view import GraphView
 from mmgraph.errors import ShapeError
-from mmgraph.nn.align.base import Aligner, Alignment, check_views
+from mmgraph.nn.align.base import Aligner, Alignment, check_views, features_of
+from mmgraph.nn.ragged import pad_rows
 from mmgraph.typing import OptTensor
+from mmgraph.utils import check_positive
 
 __all__ = ['SemanticAligner']
 
@@ -67,11 +68,9 @@ class SemanticAligner(Aligner):
         bias: bool = True,
     ) -> None:
         super().__init__()
-        for name, value in (('source_channels', source_channels),
-                            ('target_channels', target_channels),
-                            ('hidden_channels', hidden_channels)):
-            if value < 1:
-                raise ValueError(f"'{name}' must be positive (got {value})")
+        check_positive(source_channels=source_channels,
+                       target_channels=target_channels,
+                       hidden_channels=hidden_channels)
         self.source_channels = source_channels
         self.target_channels = target_channels
         self.hidden_channels = hidden_channels
@@ -92,11 +91,8 @@ class SemanticAligner(Aligner):
         generator: torch.Generator | None = None,
     ) -> Alignment:
         self.check(source, target, seeds)
-        if source.x is None or target.x is None:
-            name = 'source' if source.x is None else 'target'
-            raise ValueError(f"'{name}.x' must be given (got None); this "
-                             f"aligner compares node features")
-        beta = self.attention(source.x, target.x, source, target)
+        x_s, x_t = features_of(source, target)
+        beta = self.attention(x_s, x_t, source, target)
         return Alignment.from_dense(beta.transpose(1, 2), source, target)
 
     def attention(
@@ -134,8 +130,10 @@ class SemanticAligner(Aligner):
                 raise ShapeError(
                     f"'{name}' must have shape [{view.num_nodes}, {size}] "
                     f"(got {list(x.shape)})", (view.num_nodes, size), x.shape)
-        key, key_mask = _pad(self.lin_key(x_source), source)
-        query, query_mask = _pad(self.lin_query(x_target), target)
+        key, key_mask = pad_rows(self.lin_key(x_source), source.batch,
+                                 source.ptr)
+        query, query_mask = pad_rows(self.lin_query(x_target), target.batch,
+                                     target.ptr)
         logit = query @ key.transpose(1, 2) / math.sqrt(self.hidden_channels)
         hidden = ~key_mask.unsqueeze(1)
         # A finite fill: a row without any source node stays free of NaN.
@@ -145,11 +143,3 @@ class SemanticAligner(Aligner):
 
     def extra_repr(self) -> str:
         return f'hidden_channels={self.hidden_channels}'
-
-
-def _pad(x: Tensor, view: GraphView) -> tuple[Tensor, Tensor]:
-    if view.num_graphs == 0 or view.num_nodes == 0:
-        shape = (view.num_graphs, 0)
-        return (x.new_zeros(*shape, x.size(1)),
-                torch.zeros(shape, dtype=torch.bool, device=x.device))
-    return to_dense_batch(x, view.batch, batch_size=view.num_graphs)

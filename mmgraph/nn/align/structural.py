@@ -33,7 +33,7 @@ from mmgraph.nn.align.search import (
     tree_neighbors,
 )
 from mmgraph.typing import OptTensor, Ties
-from mmgraph.utils import suggest
+from mmgraph.utils import check_not_negative, check_positive, suggest
 
 __all__ = ['Search', 'StructuralAligner']
 
@@ -210,17 +210,9 @@ class StructuralAligner(Aligner):
             raise ValueError(f"'search' must name a way to search (got "
                              f'{search!r}); '
                              f'{suggest(search, get_args(Search))}')
-        factor = 1 if landmark_factor is None else landmark_factor
-        for name, value in (('landmark_factor', factor),
-                            ('max_entries', max_entries),
-                            ('max_matches', max_matches)):
-            if value <= 0:
-                raise ValueError(f"'{name}' must be positive (got {value})")
-        for name, value in (('gamma_struct', gamma_struct),
-                            ('gamma_attr', gamma_attr)):
-            if value < 0:
-                raise ValueError(f"'{name}' must not be negative "
-                                 f"(got {value})")
+        check_positive(landmark_factor=landmark_factor,
+                       max_entries=max_entries, max_matches=max_matches)
+        check_not_negative(gamma_struct=gamma_struct, gamma_attr=gamma_attr)
         self.max_hops = max_hops
         self.discount = discount
         self.bucket_base = bucket_base

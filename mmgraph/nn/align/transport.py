@@ -2,11 +2,10 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
-from torch_geometric.utils import to_dense_batch
 
 from mmgraph.data.view import GraphView
 from mmgraph.errors import ShapeError
-from mmgraph.nn.align.base import Aligner, Alignment
+from mmgraph.nn.align.base import Aligner, Alignment, features_of
 from mmgraph.nn.align.functional.transport import (
     MARGINALS,
     Marginals,
@@ -15,8 +14,9 @@ from mmgraph.nn.align.functional.transport import (
     round_plan,
     sinkhorn,
 )
+from mmgraph.nn.ragged import pad_rows
 from mmgraph.typing import OptTensor
-from mmgraph.utils import check_choice
+from mmgraph.utils import check_choice, check_positive
 
 __all__ = ['Transport', 'TransportAligner']
 
@@ -164,13 +164,9 @@ class TransportAligner(Aligner):
             ('grad', grad, ('envelope', 'unroll')),
         ):
             check_choice(name, choice, choices)
-        for name, value in (
-            ('hidden_channels', hidden_channels),
-            ('temperature', temperature), ('beta', beta),
-            ('num_iters', num_iters),
-        ):
-            if value is not None and not value > 0:
-                raise ValueError(f"'{name}' must be positive (got {value})")
+        check_positive(hidden_channels=hidden_channels,
+                       temperature=temperature, beta=beta,
+                       num_iters=num_iters)
         if not 0 <= cut < 1:
             raise ValueError(f"'cut' must be in [0, 1) (got {cut})")
         if solver == 'ipot' and marginals != 'balanced':
@@ -240,12 +236,9 @@ class TransportAligner(Aligner):
     ) -> tuple[Tensor, Tensor]:
         r"""The features that are compared, padded, in float32 at least."""
         out = []
-        for name, view, lin in (('source', source, self.lin_source),
-                                ('target', target, self.lin_target)):
-            x = view.x
-            if x is None:
-                raise ValueError(f"'{name}.x' must be given (got None); this "
-                                 f'aligner compares node features')
+        x_s, x_t = features_of(source, target)
+        for name, x, view, lin in (('source', x_s, source, self.lin_source),
+                                   ('target', x_t, target, self.lin_target)):
             if lin is not None:
                 if x.size(-1) != lin.in_features:
                     need = view.num_nodes, lin.in_features
@@ -253,7 +246,8 @@ class TransportAligner(Aligner):
                                      f'{list(need)} (got {list(x.shape)})',
                                      need, x.shape)
                 x = lin(x)
-            out.append(pad(x if x.dtype == torch.double else x.float(), view))
+            x = x if x.dtype == torch.double else x.float()
+            out.append(pad_rows(x, view.batch, view.ptr)[0])
         if out[0].size(2) != out[1].size(2):
             raise ShapeError(
                 f"'source.x' and 'target.x' must have as many channels (got "
@@ -353,13 +347,6 @@ def node_mask(view: GraphView) -> Tensor:
     sizes = view.ptr[1:] - view.ptr[:-1]
     width = int(sizes.max()) if sizes.numel() > 0 else 0
     return torch.arange(width, device=sizes.device) < sizes.unsqueeze(1)
-
-
-def pad(x: Tensor, view: GraphView) -> Tensor:
-    r"""Rows of nodes as :obj:`[B, N, F]`, zero on padding."""
-    if view.num_graphs == 0 or view.num_nodes == 0:
-        return x.new_zeros(view.num_graphs, 0, x.size(1))
-    return to_dense_batch(x, view.batch, batch_size=view.num_graphs)[0]
 
 
 def distance(x: Tensor, y: Tensor, kind: NodeCost) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mmgraph.errors import ShapeError
 from mmgraph.typing import OptTensor
-from mmgraph.utils import suggest
+from mmgraph.utils import check_positive, suggest
 
 __all__ = [
     'GWSolver', 'Marginals', 'Solver', 'gromov_wasserstein',
@@ -101,7 +101,7 @@ def ipot(
         tensor([[[0.5000, 0.0000],
                  [0.0000, 0.5000]]])
     """
-    _positive(beta=beta, num_iters=num_iters, num_inner=num_inner)
+    check_positive(beta=beta, num_iters=num_iters, num_inner=num_inner)
     masses = _masses(cost, row_mask, col_mask, row_mass, col_mass)
     if cost.numel() == 0:
         return cost
@@ -200,7 +200,7 @@ def sinkhorn(
         >>> plan[0].t().round(decimals=2)
         tensor([[0.6200, 0.3800, 0.0000]])
     """
-    _positive(epsilon=epsilon, num_iters=num_iters)
+    check_positive(epsilon=epsilon, num_iters=num_iters)
     masses = _masses(cost, row_mask, col_mask, row_mass, col_mass, marginals,
                      unmatched, epsilon)
     if cost.numel() == 0:
@@ -302,7 +302,7 @@ def gromov_wasserstein(
         >>> gromov_wasserstein(path, path, epsilon=.01)[0].sum(1)
         tensor([0.2500, 0.2500, 0.2500, 0.2500])
     """
-    _positive(epsilon=epsilon, num_outer=num_outer, num_iters=num_iters)
+    check_positive(epsilon=epsilon, num_outer=num_outer, num_iters=num_iters)
     if not 0 <= alpha <= 1:
         raise ValueError(f"'alpha' must be in [0, 1] (got {alpha})")
     solvers = ['ipot', 'proximal', 'sinkhorn']
@@ -669,9 +669,3 @@ def _finite(x: Tensor) -> Tensor:
 
 def _widen(x: Tensor) -> Tensor:
     return x if x.dtype == torch.double else x.float()
-
-
-def _positive(**values: float) -> None:
-    for name, value in values.items():
-        if not value > 0:
-            raise ValueError(f"'{name}' must be positive (got {value})")
