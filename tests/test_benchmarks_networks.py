@@ -130,7 +130,10 @@ def test_only_the_aligner_is_timed():
         return Alignment(gold, torch.ones(60) + kept[:60], pair.source.ptr,
                          pair.target.ptr)
 
+    # Free memory that the allocator keeps, enough for what the run takes.
+    pinned = [np.ones(15_000) for _ in range(1200)][-1]
     out = bench.run(fake(None, load), pair, seeds, 7, budget=BUDGET)
+    del pinned
     assert 0.3 <= out['seconds'] < 0.6
     assert 30 < out['memory'] / 2**20 < 60
     assert out['argmax'] == out['lap'] == out['hits10'] == out['mrr'] == 1
