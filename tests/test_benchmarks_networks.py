@@ -115,7 +115,7 @@ def test_only_the_aligner_is_timed():
     gold = pair.match_index
 
     def load():
-        end = time.process_time() + 0.6  # as slow as an import
+        end = time.process_time() + 1.5  # as slow as an import
         while time.process_time() < end:
             pass
         return solve
@@ -134,7 +134,7 @@ def test_only_the_aligner_is_timed():
     pinned = [np.ones(15_000) for _ in range(1200)][-1]
     out = bench.run(fake(None, load), pair, seeds, 7, budget=BUDGET)
     del pinned
-    assert 0.3 <= out['seconds'] < 0.6
+    assert 0.3 <= out['seconds'] < 1.5
     assert 30 < out['memory'] / 2**20 < 60
     assert out['argmax'] == out['lap'] == out['hits10'] == out['mrr'] == 1
 
