@@ -17,13 +17,15 @@ from mmgraph.metrics.relation import (
     confusion_matrix,
     relation_scores,
 )
+from mmgraph.metrics.span import SpanMetric, span_scores
 
-classes = ['MatchScores', 'RelationMetric']
+classes = ['MatchScores', 'RelationMetric', 'SpanMetric']
 
 __all__ = [
-    'MatchScores', 'RelationMetric', 'alignment_report', 'confusion_matrix',
-    'edge_correctness', 'hits_at_k', 'induced_conserved_structure',
-    'match_accuracy', 'match_scores', 'matched_neighborhood_consistency',
-    'mean_reciprocal_rank', 'one_to_one_accuracy', 'relation_scores',
+    'MatchScores', 'RelationMetric', 'SpanMetric', 'alignment_report',
+    'confusion_matrix', 'edge_correctness', 'hits_at_k',
+    'induced_conserved_structure', 'match_accuracy', 'match_scores',
+    'matched_neighborhood_consistency', 'mean_reciprocal_rank',
+    'one_to_one_accuracy', 'relation_scores', 'span_scores',
     'symmetric_substructure_score'
 ]

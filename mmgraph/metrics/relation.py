@@ -3,9 +3,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, distributed
+from torch import Tensor
 
 from mmgraph.data import Post, Vocabulary
+from mmgraph.metrics._counts import ratio, sum_over_processes
 
 __all__ = ['RelationMetric', 'confusion_matrix', 'relation_scores']
 
@@ -72,21 +73,17 @@ def relation_scores(
     correct = matrix.diagonal()
     gold, predicted = matrix.sum(1), matrix.sum(0)
     hits = correct[positive].sum()
-    precision = _ratio(hits, predicted[positive].sum())
-    recall = _ratio(hits, gold[positive].sum())
+    precision = ratio(hits, predicted[positive].sum())
+    recall = ratio(hits, gold[positive].sum())
     present = positive & (gold > 0)
-    macro = _ratio(2 * correct, gold + predicted)[present]
+    macro = ratio(2 * correct, gold + predicted)[present]
     return dict(
-        accuracy=float(_ratio(correct.sum(), matrix.sum())),
+        accuracy=float(ratio(correct.sum(), matrix.sum())),
         precision=float(precision),
         recall=float(recall),
-        f1=float(_ratio(2 * precision * recall, precision + recall)),
+        f1=float(ratio(2 * precision * recall, precision + recall)),
         macro_f1=float(macro.mean()) if macro.numel() else 0.0,
     )
-
-
-def _ratio(a: Tensor, b: Tensor) -> Tensor:
-    return torch.where(b > 0, a / b.clamp(min=1e-300), torch.zeros_like(a))
 
 
 class RelationMetric:
@@ -136,13 +133,7 @@ class RelationMetric:
 
     def total(self) -> Tensor:
         r"""The confusion matrix over all processes."""
-        if not (distributed.is_available() and distributed.is_initialized()):
-            return self.confusion
-        total = self.confusion.clone()
-        if distributed.get_backend() == 'nccl':
-            total = total.cuda()
-        distributed.all_reduce(total)
-        return total.cpu()
+        return sum_over_processes(self.confusion)
 
     def compute(self) -> dict[str, float]:
         r"""See :func:`relation_scores`."""
@@ -155,9 +146,9 @@ class RelationMetric:
         matrix = self.total().double()
         correct, gold, predicted = (matrix.diagonal(), matrix.sum(1),
                                     matrix.sum(0))
-        columns = dict(precision=_ratio(correct, predicted),
-                       recall=_ratio(correct, gold),
-                       f1=_ratio(2 * correct, gold + predicted), support=gold)
+        columns = dict(precision=ratio(correct, predicted),
+                       recall=ratio(correct, gold),
+                       f1=ratio(2 * correct, gold + predicted), support=gold)
         return {label: {key: float(column[i])
                         for key, column in columns.items()}
                 for i, label in enumerate(self.labels)}
