@@ -9,15 +9,13 @@ import numpy as np
 import torch
 from scipy.spatial import cKDTree
 
-from mmgraph.utils import optional_import
+from mmgraph.data.neighbours import inverted_file
 
-__all__ = ['Distinct', 'Found', 'ann_neighbors', 'distinct_rows',
-           'tree_neighbors']
+__all__ = ['Found', 'ann_neighbors', 'tree_neighbors']
 
-#: Lists of the inverted file over the square root of the number of points,
-#: lists that a query looks into, and points a list is trained on. Together
-#: they give 99 % of the ten smallest distances at 10,000 and 30,000 nodes.
-_LISTS, _PROBES, _TRAIN = 4.0, 16, 32
+#: Lists that a query looks into. They give 99 % of the ten smallest distances
+#: at 10,000 and 30,000 nodes.
+_PROBES = 16
 
 
 class Found(NamedTuple):
@@ -34,64 +32,6 @@ class Found(NamedTuple):
     row: Any
     col: Any
     distance: Any
-
-
-class Distinct(NamedTuple):
-    r"""Rows of a table in groups of equal ones.
-
-    Args:
-        order (numpy.ndarray): Positions by group, ascending inside one,
-            :obj:`[n]`.
-        start (numpy.ndarray): Where groups start in :obj:`order`,
-            :obj:`[G + 1]`.
-        group (numpy.ndarray): The group of each row, :obj:`[n]`.
-    """
-    order: Any
-    start: Any
-    group: Any
-
-    @property
-    def first(self) -> Any:
-        r"""The first member of each group, :obj:`[G]`."""
-        return self.order[self.start[:-1]]
-
-    @property
-    def size(self) -> Any:
-        r"""The number of members of each group, :obj:`[G]`."""
-        return np.diff(self.start)
-
-
-def distinct_rows(table: Any) -> Distinct:
-    r"""Groups the equal rows of a table :obj:`[n, D]` in double precision.
-
-    Rows are sorted by a hash of 64 bits, twenty times faster than by value.
-    Groups only ever hold equal rows; should two hashes meet, equal rows may
-    end up in two groups.
-    """
-    table = np.ascontiguousarray(table, np.float64)
-    order = np.argsort(_hash(table), kind='stable')
-    new = np.ones(len(table), bool)
-    for low in range(1, len(table), 2**18):
-        rows = order[low - 1:low + 2**18]
-        new[low:low + 2**18] = (table[rows[1:]] != table[rows[:-1]]).any(1)
-    start = np.flatnonzero(new)
-    group = np.empty_like(order)
-    group[order] = np.cumsum(new) - 1
-    return Distinct(order, np.append(start, len(table)), group)
-
-
-def _hash(table: Any) -> Any:
-    key = np.zeros(len(table), np.uint64)
-    for column in table.T:
-        # splitmix64: sums of plain multiples would meet on a lattice.
-        key += np.ascontiguousarray(column).view(np.uint64)
-        key += np.uint64(0x9E3779B97F4A7C15)
-        key ^= key >> np.uint64(30)
-        key *= np.uint64(0xBF58476D1CE4E5B9)
-        key ^= key >> np.uint64(27)
-        key *= np.uint64(0x94D049BB133111EB)
-        key ^= key >> np.uint64(31)
-    return key
 
 
 def tree_neighbors(
@@ -181,19 +121,13 @@ def ann_neighbors(
 
     Complexity: :math:`O((P + Q) \sqrt{P} D)`.
     """
-    faiss = optional_import('faiss', 'ann')
     points = np.ascontiguousarray(points, np.float32)
     queries = np.ascontiguousarray(queries, np.float32)
     number, dim = points.shape
-    num_lists = max(1, min(int(_LISTS * math.sqrt(number)), number // 4))
-    quantizer = faiss.IndexFlatL2(dim)
-    index = faiss.IndexIVFFlat(quantizer, dim, num_lists)
-    index.cp.seed = seed % 2**31
-    index.cp.min_points_per_centroid = 1  # or it warns
-    index.cp.max_points_per_centroid = _TRAIN
+    index = inverted_file(dim, number, seed)
     # Enough lists to hold several times as many points as are asked for.
-    index.nprobe = min(num_lists, max(
-        _PROBES, math.ceil(4 * k * num_lists / number)))
+    index.nprobe = min(index.nlist, max(
+        _PROBES, math.ceil(4 * k * index.nlist / number)))
     index.train(points)
     index.add(points)
     k = min(k, number)

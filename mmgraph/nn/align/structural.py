@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mmgraph.data.neighbours import Distinct, distinct_rows
 from mmgraph.data.view import GraphView, ptr_from_sizes
 from mmgraph.errors import ShapeError
 from mmgraph.nn.align.base import (
@@ -25,13 +26,7 @@ from mmgraph.nn.align.functional.structural import (
     pieces,
     score_from_columns,
 )
-from mmgraph.nn.align.search import (
-    Distinct,
-    Found,
-    ann_neighbors,
-    distinct_rows,
-    tree_neighbors,
-)
+from mmgraph.nn.align.search import Found, ann_neighbors, tree_neighbors
 from mmgraph.typing import OptTensor, Ties
 from mmgraph.utils import check_not_negative, check_positive, suggest
 
