@@ -68,7 +68,8 @@ def _parser() -> argparse.ArgumentParser:
                        help='look for every image here')
     check.set_defaults(run=_check)
     stats = actions.add_parser(
-        'stats', help='count posts, instances, words, relations')
+        'stats', help='count posts, words and labels, and tell what neighbour '
+        'lists hold')
     stats.set_defaults(run=_stats)
     for action in check, stats:
         action.add_argument('root', type=Path, help='folder of the corpus')

@@ -5,8 +5,8 @@ from typing import Literal, TypeAlias
 from torch import Tensor
 
 __all__ = [
-    'GraphRoute', 'MNREVersion', 'MatchMethod', 'OptTensor', 'PathLike',
-    'Split', 'Ties'
+    'GraphRoute', 'MNREVersion', 'MatchMethod', 'NeighbourPool', 'OptTensor',
+    'PathLike', 'Split', 'TagReading', 'Ties', 'TreeRoute'
 ]
 
 OptTensor: TypeAlias = Tensor | None
@@ -15,5 +15,8 @@ PathLike: TypeAlias = str | os.PathLike[str]
 Split: TypeAlias = Literal['train', 'val', 'test']
 MNREVersion: TypeAlias = Literal['v1', 'v2']
 GraphRoute: TypeAlias = Literal['none', 'dependency', 'dependency+scene']
+TreeRoute: TypeAlias = Literal['none', 'dependency']
+TagReading: TypeAlias = Literal['lenient', 'strict']
+NeighbourPool: TypeAlias = Literal['train', 'all']
 Ties: TypeAlias = Literal['split', 'first']
 MatchMethod: TypeAlias = Literal['argmax', 'greedy', 'lap']

@@ -10,7 +10,9 @@ from torch import Tensor
 
 from mmgraph.data import Post, SceneGraph, TextGraph, Vocabulary
 from mmgraph.datasets import _grammar as grammar
+from mmgraph.datasets._events import kind_of_event
 from mmgraph.datasets._writer import Dice, Text
+from mmgraph.parse.bio import tags_of_spans
 
 __all__ = ['Camera', 'Draft']
 
@@ -20,6 +22,8 @@ _SHOWN_MENTION, _SHOWN_CONTEXT = 0.95, 0.85
 # How often something that the text does not name is related to anything.
 _ATTACHED = 0.6
 _GRID = (4, 3)  # Cells of the image; an object sits in one of them.
+_NUM_REGIONS = 4
+_SHOWN_EVENT = 2  # How many objects, and so regions, show an event.
 
 
 class Draft(NamedTuple):
@@ -28,6 +32,11 @@ class Draft(NamedTuple):
     shown: str | None  # The cue that the image decides for.
     relevant: bool
     group: int
+    #: The event that the text is about and the one that the image shows, if
+    #: the type of its alias can be told from other posts' images only.
+    event: int = -1
+    shows: int = -1
+    twins: int = -1  # Posts that are alike but for that.
 
 
 class Shot(NamedTuple):
@@ -53,6 +62,8 @@ class Camera:
         self.split = split
         self.dice = Dice([*seed, 0])
         self.generator = np.random.default_rng([*seed, 1])
+        self.region_dice = Dice([*seed, 2])
+        self.region_generator = np.random.default_rng([*seed, 3])
         self.noise = noise
         self.distractors = distractors
         self.labels = list(vocabularies['object'])
@@ -64,7 +75,7 @@ class Camera:
         self.prototypes *= math.sqrt(object_dim) / np.linalg.norm(
             self.prototypes, axis=1, keepdims=True)
 
-    def take(self, drafts: list[Draft]) -> list[Post]:
+    def take(self, drafts: list[Draft], regions: bool) -> list[Post]:
         shots = [self._shoot(draft) for draft in drafts]
         sizes = [len(shot.labels) for shot in shots]
         ptr = np.cumsum([0, *sizes])
@@ -78,6 +89,7 @@ class Camera:
                     score=self._scores(ptr))
         store = {key: torch.from_numpy(value).split(sizes)
                  for key, value in flat.items()}
+        region_x = self._regions(drafts, shots) if regions else None
         texts: dict[int, TextGraph] = {}
         posts = []
         for i, (draft, shot) in enumerate(zip(drafts, shots)):
@@ -87,8 +99,12 @@ class Camera:
             scene = SceneGraph.build(
                 table[:2], sizes[i], table[2],
                 **{key: value[i] for key, value in store.items()})
-            post = Post.build(texts[draft.group], scene,
-                              post_id=f'{self.split}-{i}')
+            post = Post.build(
+                texts[draft.group], scene, post_id=f'{self.split}-{i}',
+                region_x=None if region_x is None else region_x[i])
+            if regions:
+                word = torch.arange(len(draft.text.words))
+                post['word'].cross = word == draft.text.alias
             post['word', 'matches', 'object'].edge_index = _columns(
                 shot.matches, 2)
             decides = torch.zeros(sizes[i], dtype=torch.bool)
@@ -102,9 +118,14 @@ class Camera:
 
     def _parse(self, text: Text) -> TextGraph:
         pos = self.vocabularies['pos'].to_ids(text.pos)
+        kinds = self.vocabularies['entity']
+        tags = tags_of_spans([(*span, kinds.to_id(kind))
+                              for span, kind in text.mentions],
+                             len(text.words))
         return TextGraph.from_heads(
             text.words, text.heads, text.labels,
-            self.vocabularies['dependency'], pos_id=torch.tensor(pos))
+            self.vocabularies['dependency'], pos_id=torch.tensor(pos),
+            tag_id=torch.tensor(tags))
 
     def _shoot(self, draft: Draft) -> Shot:
         dice, text = self.dice, draft.text
@@ -134,6 +155,13 @@ class Camera:
             seen += [(label, -1) for label in dice.sample(
                 [label for label in grammar.CONTEXT if label not in named],
                 dice.below(3))]
+            false = sum(dice.roll() < self.noise for _ in range(3))
+        elif draft.shows >= 0:
+            named.update(*grammar.SHOWN_AS.values())
+            seen += [(dice.pick(grammar.SHOWN_AS[kind_of_event(draft.shows)]),
+                      -1) for _ in range(_SHOWN_EVENT)]
+            seen += [(label, -1) for label in dice.sample(
+                tuple(grammar.CONTEXT), dice.below(3))]
             false = sum(dice.roll() < self.noise for _ in range(3))
         else:
             false = 3 + dice.below(6)
@@ -193,6 +221,27 @@ class Camera:
         kinds = grammar.kind_of(subject), grammar.kind_of(other)
         label = self.dice.pick(grammar.PREDICATES[kinds])
         return int(self.vocabularies['predicate'].to_id(label))
+
+    def _regions(self, drafts: list[Draft], shots: list[Shot]) -> Tensor:
+        r"""Features of the regions: each shows one object or, where there
+        are too few, nothing. Those that show an event come first.
+        """
+        dice, names = self.region_dice, self.vocabularies['object']
+        rows = []
+        for draft, shot in zip(drafts, shots, strict=True):
+            event = (grammar.SHOWN_AS[kind_of_event(draft.shows)]
+                     if draft.shows >= 0 else ())
+            labels = sorted(dice.shuffled(shot.labels),
+                            key=lambda name: name not in event)
+            cells = names.to_ids(labels[:_NUM_REGIONS])
+            cells += [-1] * (_NUM_REGIONS - len(cells))
+            rows.append(dice.shuffled(cells))
+        cell = np.array(rows)
+        x = self.region_generator.standard_normal(
+            (*cell.shape, self.prototypes.shape[1]), dtype=np.float32)
+        x *= np.float32(self.noise)
+        x += np.where(cell[..., None] >= 0, self.prototypes[cell], 0)
+        return torch.from_numpy(x)
 
     def _scores(self, ptr: Any) -> Any:
         r"""Detection scores, falling within each image."""

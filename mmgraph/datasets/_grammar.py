@@ -3,6 +3,7 @@
 All names are invented; posts about them mean nobody.
 """
 from mmgraph.data import Vocabulary
+from mmgraph.parse.bio import bio_vocabulary
 from mmgraph.parse.labels import CLEAR, UPOS
 
 #: Relations by the types of head and tail, named in the style of MNRE.
@@ -206,6 +207,9 @@ WORK_LAST = ('Anthem', 'Bridge', 'Comet', 'Dream', 'Echo', 'Feather', 'Garden',
 HANDLES = tuple('@' + (first + last).lower()
                 for first in FIRST_NAMES[::4] for last in SURNAMES[::12])
 
+#: What the names of mentions that tell nothing are made of.
+ALIAS_CONSONANTS, ALIAS_VOWELS = 'bdfgjklmnprstvwz', 'aeiou'
+
 #: Predicates by the kinds of subject and object: ``person``, ``thing`` or
 #: ``place``.
 PREDICATES: dict[tuple[str, str], tuple[str, ...]] = {
@@ -258,12 +262,14 @@ def make_vocabularies() -> dict[str, Vocabulary]:
              *WORK_FIRST, *WORK_LAST, *HANDLES, 'and', ',', *_pattern_words(),
              *(prep for verbs in VERBS.values() for _, prep in verbs if prep)}
     predicates = sorted({p for group in PREDICATES.values() for p in group})
+    types = Vocabulary(['unknown', 'PER', 'LOC', 'ORG', 'MISC'],
+                       unknown='unknown')
     return {
         'relation': Vocabulary(relations, scheme='MNRE'),
         'dependency': CLEAR,
         'pos': UPOS,
-        'entity': Vocabulary(['unknown', 'PER', 'LOC', 'ORG', 'MISC'],
-                             unknown='unknown'),
+        'entity': types,
+        'tag': bio_vocabulary(types),
         'object': Vocabulary(classes, scheme='SyntheticPosts'),
         'predicate': Vocabulary(predicates, scheme='SyntheticPosts'),
         'word': Vocabulary(['<unk>', *sorted(words)], unknown='<unk>'),

@@ -24,6 +24,14 @@ class Text(NamedTuple):
     #: (word position, object class or type of mention) of what can be shown.
     referents: list[tuple[int, str]]
     cues: list[str]
+    #: The word whose type the text does not tell; -1 if there is none.
+    alias: int = -1
+
+    def named(self, name: str, kind: str) -> 'Text':
+        r"""The same text about something else of an untold type."""
+        words, (head, (span, _)) = self.words.copy(), self.mentions
+        words[self.alias] = name
+        return self._replace(words=words, mentions=[head, (span, kind)])
 
 
 class Item(NamedTuple):
@@ -152,6 +160,12 @@ class Writer:
         verb = dice.pick(grammar.VERBS[relation])
         return self._compose(types, cues, verb), relation
 
+    def untold(self) -> Text:
+        r"""A text whose tail tells nothing, to be :meth:`Text.named`."""
+        cued = self.dice.roll() < 0.6
+        return self._compose(('PER', ''), [self._cue(grammar.NEGATIVE)]
+                             if cued else [])
+
     def _cue(self, relation: str) -> str:
         label = self.dice.pick(grammar.CUE_CLASSES[relation])
         return self.dice.pick(grammar.CUES[relation][label])
@@ -208,7 +222,7 @@ class Writer:
         heads = page.close(at, items)
         return Text(page.words, heads, page.labels, page.pos,
                      [page.mentions[False], page.mentions[True]],
-                     page.referents, cues)
+                     page.referents, cues, page.alias)
 
     def _sites(self, cues: list[str], size: int) -> list[list[str]]:
         r"""The nouns of each noun phrase: cues at random places, the rest
@@ -240,6 +254,7 @@ class Page:
         self.owners: list[int] = []
         self.mentions: dict[bool, tuple[tuple[int, int], str]] = {}
         self.referents: list[tuple[int, str]] = []
+        self.alias = -1
 
     def add(self, word: str, pos: str, label: str, owner: int,
             head: int | None = None) -> int:
@@ -269,6 +284,10 @@ class Page:
 
     def mention(self, kind: str, label: str, owner: int, tail: bool,
                 head: int | None = None) -> int:
+        if not kind:
+            self.alias = at = self.add('', 'PROPN', label, owner, head)
+            self.mentions[tail] = (at, at + 1), kind
+            return at
         *first, last = self.name(kind)
         start = len(self.words)
         for word in first:

@@ -12,7 +12,7 @@ from torch_geometric.data.collate import collate
 from torch_geometric.data.separate import separate
 from torch_geometric.transforms import BaseTransform
 
-from mmgraph.data import Post, Vocabulary
+from mmgraph.data import Post, RelationGraph, Vocabulary
 from mmgraph.typing import Split
 from mmgraph.utils import atomic_path, cache_dir
 
@@ -187,6 +187,23 @@ class PostDataset(Dataset):
         one relation an instance.
         """
         return self._rows['relation'][list(self.indices()), 2].long()
+
+    def relation_graph(self, k: int = 5, **options: Any) -> RelationGraph:
+        r"""The graph across the posts of the whole corpus, all splits of it:
+        what a post's text and image are related to in other posts.
+
+        Args:
+            k (int, optional): Most neighbours in each relation.
+                (default: :obj:`5`)
+            **options: What the corpus itself lets one choose.
+
+        Raises:
+            ValueError: If no relations across the posts are known.
+        """
+        raise ValueError(
+            f"'{type(self).__name__}' knows no relations across its posts; "
+            f'build a RelationGraph from features '
+            f'(RelationGraph.from_features)')
 
     def words(self) -> Iterator[str]:
         r"""The words of all posts that have an instance here, once a post."""

@@ -1,106 +1,43 @@
 """Is the corpus there, whole, and the published one? And what is in it?"""
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
+from mmgraph.datasets.corpus import SourceFile
+from mmgraph.datasets.findings import (
+    Finding,
+    Report,
+    check_images,
+    check_text,
+    check_trees,
+    read_found,
+    table,
+)
 from mmgraph.datasets.manifest import MNRE_MANIFEST
 from mmgraph.datasets.mnre import (
     MNRELine,
-    MNRESource,
+    find_mnre_trees,
     find_scenes,
     find_source,
-    find_trees,
     read_mnre,
 )
+from mmgraph.datasets.twitter_integrity import (
+    check_twitter,
+    is_twitter,
+    twitter_stats,
+)
 from mmgraph.errors import InputError
-from mmgraph.parse.conllu import read_conllu
-from mmgraph.parse.labels import CLEAR
 from mmgraph.parse.scene_graph import read_slot_relations
 from mmgraph.typing import MNREVersion, PathLike, Split
 
-__all__ = ['Finding', 'Report', 'Stats', 'check', 'data_check', 'data_stats',
-           'stats']
+__all__ = ['Stats', 'check', 'data_check', 'data_stats', 'stats', 'table']
 
 _VERSIONS = ('v2', 'v1')
 _SPLITS = get_args(Split)
 assert set(_VERSIONS) == set(get_args(MNREVersion))
-
-# Problems shown a file; the number of all is always shown.
-_SHOWN = 5
-
-# First bytes of the picture formats that social media use.
-_PICTURES = (b'\xff\xd8\xff', b'\x89PNG\r\n\x1a\n', b'GIF8', b'RIFF')
-
-
-@dataclass
-class Finding:
-    r"""What was found of one kind of file of one split.
-
-    Args:
-        version (str): :obj:`'v1'` or :obj:`'v2'`.
-        split (str): :obj:`'train'`, :obj:`'val'` or :obj:`'test'`.
-        kind (str): :obj:`'text'`, :obj:`'trees'`, :obj:`'scenes'` or
-            :obj:`'images'`.
-        status (str): :obj:`'published'`, :obj:`'differs'` (readable, but not
-            the published bytes), :obj:`'there'` (nothing to compare with),
-            :obj:`'missing'`, :obj:`'unreadable'` or :obj:`'damaged'`.
-        detail (str): Counts.
-        path (str): The file.
-        problems (list of str): One line each, file and line first.
-        fatal (bool): Whether this makes the corpus unusable as it is.
-    """
-    version: str
-    split: str
-    kind: str
-    status: str
-    detail: str = ''
-    path: str = ''
-    problems: list[str] = field(default_factory=list)
-    fatal: bool = False
-
-
-@dataclass
-class Report:
-    r"""What :func:`check` found.
-
-    Args:
-        root (str): The folder.
-        findings (list of Finding): One a file.
-    """
-    root: str
-    findings: list[Finding]
-
-    @property
-    def ok(self) -> bool:
-        r"""Whether every text is there and nothing is damaged."""
-        return not any(found.fatal for found in self.findings)
-
-    def __str__(self) -> str:
-        rows = [(f.version, f.split, f.kind, f.status, f.detail)
-                for f in self.findings]
-        lines = [f'MNRE in {self.root}', '',
-                 *table(('version', 'split', 'what', 'status', 'detail'),
-                         rows)]
-        for found in self.findings:
-            lines += ['', *found.problems[:_SHOWN]] if found.problems else []
-            if len(found.problems) > _SHOWN:
-                lines.append(f'… and {len(found.problems) - _SHOWN} more in '
-                             f'{found.path}')
-        bad = sum(found.fatal for found in self.findings)
-        return '\n'.join([*lines, '', 'ok' if self.ok else
-                          f'{bad} of {len(self.findings)} are missing or '
-                          f'damaged'])
-
-
-def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    cells = [header, *rows]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
-    lines = ['  '.join(cell.ljust(width) for cell, width
-                       in zip(row, widths, strict=True)).rstrip()
-             for row in cells]
-    return [lines[0], '  '.join('-' * width for width in widths), *lines[1:]]
 
 
 def check(
@@ -137,7 +74,7 @@ def check(
     for finding in findings:
         if there and finding.version not in there:
             finding.fatal = False
-    return Report(str(root), findings)
+    return Report('MNRE', str(root), findings)
 
 
 def _check_split(
@@ -153,8 +90,8 @@ def _check_split(
     texts = {line.image: line.words for line in lines}
     trees = Finding(version, split, 'trees', 'missing')
     try:
-        path = find_trees(root, version, split, conllu_dir)
-        trees = _check_trees(trees, path, texts)
+        path = find_mnre_trees(root, version, split, conllu_dir)
+        check_trees(trees, path, texts, MNRE_MANIFEST, path.name)
     except InputError as error:
         trees.problems.append(str(error))
     yield trees
@@ -162,13 +99,13 @@ def _check_split(
         scenes = Finding(version, split, 'scenes', 'missing')
         try:
             path = find_scenes(root, split, scene_dir)
-            scenes = _check_scenes(scenes, path, texts)
+            _check_scenes(scenes, path, texts)
         except InputError as error:
             scenes.problems.append(str(error))
         yield scenes
     if image_dir is not None:
-        yield _check_images(Finding(version, split, 'images', 'there'),
-                            Path(image_dir), texts)
+        yield check_images(Finding(version, split, 'images', 'there'),
+                           Path(image_dir), texts)
 
 
 def _check_text(
@@ -183,27 +120,15 @@ def _check_text(
         found.problems.append(str(error))
         found.fatal = True
         return found, []
-    found.path = source.name
-    data = _read(source, found, f'{version}_{split}.txt')
-    if data is None:
-        return found, []
-    lines: list[MNRELine] = []
-    for line in read_mnre(data, version, source.name):
-        if isinstance(line, MNRELine):
-            lines.append(line)
-        else:
-            found.problems.append(str(line))
+    return found, check_text(
+        found, source, MNRE_MANIFEST, f'{version}_{split}.txt',
+        partial(read_mnre, version=version, name=source.name),
+        _PUBLISHED_LINES[version, split], _describe)
+
+
+def _describe(lines: list[MNRELine]) -> str:
     images = len({line.image for line in lines})
-    found.detail = f'{len(lines)} instances, {images} images'
-    if found.problems:
-        found.detail += f', {len(found.problems)} bad lines'
-    published = _PUBLISHED_LINES[version, split]
-    if found.status == 'differs' and len(lines) < published:
-        found.problems.append(f'{source.name}: {len(lines)} good lines, the '
-                              f'published file has {published}')
-    if found.problems:
-        found.status, found.fatal = 'damaged', True
-    return found, lines
+    return f'{len(lines)} instances, {images} images'
 
 
 _PUBLISHED_LINES = {
@@ -212,50 +137,13 @@ _PUBLISHED_LINES = {
 }
 
 
-def _read(source: MNRESource, found: Finding, name: str) -> bytes | None:
-    try:
-        data = source.read_bytes()
-    except InputError as error:
-        found.problems.append(str(error))
-        found.status, found.fatal = 'unreadable', True
-        return None
-    found.status = MNRE_MANIFEST.status(name, data)
-    return data
-
-
-def _check_trees(
-    found: Finding,
-    path: Path,
-    texts: dict[str, list[str]],
-) -> Finding:
-    found.path = str(path)
-    if _read(MNRESource(path), found, path.name) is None:
-        return found
-    names = set()
-    try:
-        for name, graph in read_conllu(path, CLEAR):
-            names.add(name)
-            if name in texts and graph.words != texts[name]:
-                found.problems.append(f'{path}: sentence {name} has other '
-                                      f'words than the text')
-    except InputError as error:
-        found.problems.append(str(error))
-    found.problems += [f'{path}: no tree of {name}'
-                       for name in sorted(texts.keys() - names)]
-    found.detail = f'{len(names)} trees'
-    if found.problems:
-        found.status, found.fatal = 'damaged', True
-    return found
-
-
 def _check_scenes(
     found: Finding,
     path: Path,
-    texts: dict[str, list[str]],
-) -> Finding:
-    found.path = str(path)
-    if _read(MNRESource(path), found, path.name) is None:
-        return found
+    texts: Mapping[str, list[str]],
+) -> None:
+    if read_found(SourceFile(path), found, MNRE_MANIFEST, path.name) is None:
+        return
     try:
         graphs = read_slot_relations(path)
     except InputError as error:
@@ -265,42 +153,7 @@ def _check_scenes(
     found.detail = f'{len(graphs)} scene graphs, {empty} without relations'
     found.problems += [f'{path}: no scene graph of {name}'
                        for name in sorted(texts.keys() - graphs.keys())]
-    if found.problems:
-        found.status, found.fatal = 'damaged', True
-    return found
-
-
-def _check_images(
-    found: Finding,
-    folder: Path,
-    texts: dict[str, list[str]],
-) -> Finding:
-    found.path = str(folder)
-    missing, unreadable = [], []
-    for name in sorted(texts):
-        path = next((p for p in (folder / name, folder / found.split / name)
-                     if p.is_file()), None)
-        if path is None:
-            missing.append(f'{folder}: no image {name}')
-            continue
-        try:
-            with open(path, 'rb') as file:
-                if not file.read(8).startswith(_PICTURES):
-                    unreadable.append(f'{path}: not a picture')
-        except OSError as error:
-            unreadable.append(f'{path}: cannot read the file '
-                              f'({error.strerror})')
-    found.problems = unreadable + missing
-    found.detail = (f'{len(texts) - len(missing)} of {len(texts)}, '
-                    f'{len(unreadable)} unreadable')
-    # A post whose image is missing is a post without image; a broken file
-    # would stop a run half-way.
-    found.fatal = bool(unreadable)
-    if unreadable:
-        found.status = 'damaged'
-    elif len(missing) == len(texts):
-        found.status = 'missing'
-    return found
+    found.close()
 
 
 @dataclass
@@ -416,16 +269,26 @@ def stats(root: PathLike) -> dict[str, Stats]:
     return found
 
 
-def data_check(root: PathLike, **folders: Any) -> tuple[str, int]:
+def data_check(
+    root: PathLike,
+    image_dir: PathLike | None = None,
+) -> tuple[str, int]:
     r"""The text and the exit status of :obj:`mmgraph data check`: 0, or 1 if
-    something is missing or damaged. See :func:`check`.
+    something is missing or damaged. The files tell which corpus it is.
+
+    Args:
+        root (str): A folder of MNRE, Twitter-2015 or Twitter-2017.
+        image_dir (str, optional): See :func:`check`. (default: :obj:`None`)
     """
-    report = check(root, **folders)
+    report = (check_twitter if is_twitter(root) else check)(
+        root, image_dir=image_dir)
     return str(report), 0 if report.ok else 1
 
 
 def data_stats(root: PathLike) -> tuple[str, int]:
     r"""The text and the exit status of :obj:`mmgraph data stats`."""
+    if is_twitter(root):
+        return twitter_stats(root), 0
     counts = stats(root)
     columns = [value.rows() for value in counts.values()]
     rows = [(cells[0][0], *(cell[1] for cell in cells))

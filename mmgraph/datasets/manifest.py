@@ -10,7 +10,7 @@ from mmgraph.errors import InputError
 from mmgraph.typing import PathLike
 from mmgraph.utils import atomic_path
 
-__all__ = ['MNRE_MANIFEST', 'FileEntry', 'Manifest']
+__all__ = ['MNRE_MANIFEST', 'TWITTER_MANIFEST', 'FileEntry', 'Manifest']
 
 
 @dataclass(frozen=True)
@@ -155,4 +155,85 @@ MNRE_MANIFEST = Manifest({
         75433,
         '66caf56dc6a7789dd7b236b75d466491344b0ff18fe09cacdfd5a087bbbc385d',
         **_SCENE),
+})
+
+_TWEETS = dict(licence='none stated', source='jefferyYu/UMT at f478ee6')
+_LISTS = dict(licence='Apache-2.0 (code; nothing said of the data)',
+              source='1429904852/R-GCN at f4cab8f')
+
+#: The files of :class:`~mmgraph.datasets.Twitter2015` and
+#: :class:`~mmgraph.datasets.Twitter2017`, by folder and name.
+TWITTER_MANIFEST = Manifest({
+    'twitter2015/train.txt': FileEntry(
+        670884,
+        'a6246e37aa1c8acd738747fa8257e01775f2a1cc0d4f36f82f9d41d6246ad6fa',
+        version='2015', **_TWEETS),
+    'twitter2015/valid.txt': FileEntry(
+        168308,
+        '9dcc7f9df7331de3c9cdf67a3450e041c41c6254b5e43925c576e2dfaaabe2ad',
+        version='2015', **_TWEETS),
+    'twitter2015/test.txt': FileEntry(
+        550697,
+        'edb2665b89bfe58bca06a2c10b9b31cbfa95456135b6a4cbf55c872e48d9b8f9',
+        version='2015', **_TWEETS),
+    'twitter2015/train_2.txt': FileEntry(
+        2597664,
+        '2b8cea5dc4158ce308494349191021c710988fd8cf6cc7b37b0971fcd1f2f6d8',
+        version='2015', **_LISTS),
+    'twitter2015/valid_2.txt': FileEntry(
+        646549,
+        '5a36b5f2bd78075e66351dfe14299f940d381a49ecd17faed874ae64d6e26248',
+        version='2015', **_LISTS),
+    'twitter2015/test_2.txt': FileEntry(
+        2105799,
+        '25fab1abb622aa2ae70a70acadb21f233e642c0725238b72a83d01613320c773',
+        version='2015', **_LISTS),
+    'twitter2015/train.conllu': FileEntry(
+        2284708,
+        'aa4fc1169fd27f6dbd95ce82333f14443df36b6f78745b20cf3d035c9c6a962f',
+        version='2015', **_TREE),
+    'twitter2015/valid.conllu': FileEntry(
+        573512,
+        'a73d4ca7583e2eebaa99e5bdbedf7cebafa1ff595018a405d77730bb0f0b690a',
+        version='2015', **_TREE),
+    'twitter2015/test.conllu': FileEntry(
+        1873138,
+        '3c3c742bac070c4cd1b35a418f5b6a2703490f675253617fc73171e08ab5e85a',
+        version='2015', **_TREE),
+    'twitter2017/train.txt': FileEntry(
+        474906,
+        '801e149e8635b19d66b4ec1212c329be340ada501b35c5fa55455fb6f53633be',
+        version='2017', **_TWEETS),
+    'twitter2017/valid.txt': FileEntry(
+        101346,
+        '41b5db90cb32059c14c2c3ccd50845fb77f1e3d3e4f7d0c210a61bc507d8a73e',
+        version='2017', **_TWEETS),
+    'twitter2017/test.txt': FileEntry(
+        102522,
+        'a7d9e172ae85bd3e35276eb2b01ce223321bdc92a47b234e24305d72e7a05243',
+        version='2017', **_TWEETS),
+    'twitter2017/train_2.txt': FileEntry(
+        2348251,
+        '03f2aec8be719527040536e6e6636fdab3b392190a30d97990975e31900adf61',
+        version='2017', **_LISTS),
+    'twitter2017/valid_2.txt': FileEntry(
+        500965,
+        '81dd213703a3bc2b14165f57a572b50e3ab63cffa3526d2c87f885bfcaffe670',
+        version='2017', **_LISTS),
+    'twitter2017/test_2.txt': FileEntry(
+        502913,
+        '7ff73ee9b68d0e561c826b04fb3d7a327740cfb14f97834e2d8d0c8b01cc4e73',
+        version='2017', **_LISTS),
+    'twitter2017/train.conllu': FileEntry(
+        1791567,
+        '671835a94205daa27e77a8a730795192d835af7717e2f68c6c5d1383160a170c',
+        version='2017', **_TREE),
+    'twitter2017/valid.conllu': FileEntry(
+        381960,
+        '6d915d13d2a894c2c2fbe83759fc018eae67285395361d4331f30f13494376bc',
+        version='2017', **_TREE),
+    'twitter2017/test.conllu': FileEntry(
+        383283,
+        '68c8956aea362dbe105bd18374d93d233eaf46195a71e009e5d7249a9df06037',
+        version='2017', **_TREE),
 })

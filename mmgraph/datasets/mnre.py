@@ -1,29 +1,33 @@
 """MNRE: relations between the mentions of a post with an image."""
 import ast
-import hashlib
-import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, cast, get_args
+from typing import Any, NamedTuple, get_args
 
-from safetensors import SafetensorError, safe_open
 from torch_geometric.transforms import BaseTransform
 
-from mmgraph import __version__
-from mmgraph.data import Post, SceneGraph, TextGraph, Vocabulary
-from mmgraph.datasets.base import PostDataset, Row, cached, content_hash
-from mmgraph.datasets.manifest import FileEntry, Manifest
+from mmgraph.data import Post, SceneGraph, Vocabulary
+from mmgraph.datasets.base import PostDataset, Row
+from mmgraph.datasets.corpus import (
+    SourceFile,
+    Trees,
+    corpus_root,
+    find_file,
+    find_trees,
+    processed,
+    progress,
+)
+from mmgraph.datasets.features import FeatureFile
 from mmgraph.datasets.mnre_relations import RELATIONS
 from mmgraph.errors import InputError
-from mmgraph.parse.conllu import read_conllu
 from mmgraph.parse.labels import CLEAR, UPOS
 from mmgraph.parse.scene_graph import SLOT_PREDICATES, read_slot_relations
 from mmgraph.typing import GraphRoute, MNREVersion, PathLike, Split
-from mmgraph.utils import cache_dir, data_dir, suggest
+from mmgraph.utils import suggest
 
 __all__ = [
-    'MNRE', 'MNRELine', 'MNRESource', 'find_scenes', 'find_source',
-    'find_trees', 'read_mnre'
+    'MNRE', 'MNRELine', 'find_mnre_trees', 'find_scenes', 'find_source',
+    'read_mnre'
 ]
 
 #: Goes up whenever the processed data would differ.
@@ -34,38 +38,6 @@ _FORMAT = 1
 _ENTITY_TYPES = Vocabulary(['unknown'], scheme='MNRE', unknown='unknown')
 
 _ZIP = 'mnre_txt_org.zip'
-
-
-class MNRESource(NamedTuple):
-    r"""A text file of the corpus, perhaps inside an archive.
-
-    Args:
-        path (Path): The file or the archive.
-        member (str): The file's name in the archive, else :obj:`''`.
-    """
-    path: Path
-    member: str = ''
-
-    @property
-    def name(self) -> str:
-        r"""The name to show."""
-        return f'{self.path}!{self.member}' if self.member else str(self.path)
-
-    def read_bytes(self) -> bytes:
-        r"""The whole file.
-
-        Raises:
-            InputError: If it cannot be read.
-        """
-        try:
-            if not self.member:
-                return self.path.read_bytes()
-            with zipfile.ZipFile(self.path) as archive:
-                return archive.read(self.member)
-        except (OSError, zipfile.BadZipFile, KeyError, RuntimeError) as error:
-            reason = getattr(error, 'strerror', None) or error
-            raise InputError(f'cannot read the file ({reason})',
-                             self.name) from error
 
 
 class MNRELine(NamedTuple):
@@ -87,19 +59,19 @@ class MNRELine(NamedTuple):
     line: int
 
 
-def _candidates(root: Path, version: str, split: str) -> Iterator[MNRESource]:
-    yield MNRESource(root / f'{version}_{split}.txt')
+def _candidates(root: Path, version: str, split: str) -> Iterator[SourceFile]:
+    yield SourceFile(root / f'{version}_{split}.txt')
     if version == 'v2':
         for folder in (root / 'mnre_txt', root):
             # The corpus's own repository has a space in 'mnre_val .txt'.
             for name in (f'mnre_{split}.txt', f'mnre_{split} .txt'):
-                yield MNRESource(folder / name)
+                yield SourceFile(folder / name)
     else:
         for path in sorted(root.glob(f'**/{_ZIP}')):
-            yield MNRESource(path, f'txt/ours_{split}.txt')
+            yield SourceFile(path, f'txt/ours_{split}.txt')
 
 
-def find_source(root: PathLike, version: str, split: str) -> MNRESource:
+def find_source(root: PathLike, version: str, split: str) -> SourceFile:
     r"""The text file of a split, in a flat folder or in a clone of the
     corpus's repository.
 
@@ -120,7 +92,7 @@ def find_source(root: PathLike, version: str, split: str) -> MNRESource:
                      f"corpus's repository)", root)
 
 
-def find_trees(
+def find_mnre_trees(
     root: PathLike,
     version: str,
     split: str,
@@ -132,12 +104,8 @@ def find_trees(
         InputError: If they are not there; the message says what to do.
     """
     root = Path(root)
-    return _find(
-        f'{version}_{split}.conllu',
-        [Path(conllu_dir)] if conllu_dir else [root, root / 'mnre_txt'],
-        'The trees are not part of the corpus: parse the text and put the '
-        "file there, name its folder with 'conllu_dir', or choose "
-        "graph='none'")
+    return find_trees(f'{version}_{split}.conllu', [root, root / 'mnre_txt'],
+                      conllu_dir)
 
 
 def find_scenes(
@@ -151,7 +119,7 @@ def find_scenes(
         InputError: If they are not there; the message says what to do.
     """
     root = Path(root)
-    return _find(
+    return find_file(
         f'graph_of_image_{split}.json',
         [Path(scene_dir)] if scene_dir else [root, root.parent / 'mega'],
         "Name its folder with 'scene_dir', or choose graph='dependency'")
@@ -159,27 +127,14 @@ def find_scenes(
 
 def _add_features(scenes: Mapping[str, SceneGraph], path: Path) -> None:
     r"""Gives each object the row of its slot."""
-    try:
-        with safe_open(str(path), framework='pt') as file:
-            known = set(file.keys())
-            for image, scene in scenes.items():
-                if image not in known:
-                    raise InputError(f'no features of image {image}', path)
-                rows, slots = file.get_tensor(image), scene.slot_id
-                if slots.numel() and int(slots.max()) >= rows.size(0):
-                    raise InputError(
-                        f'image {image} has {rows.size(0)} feature rows, but '
-                        f'its scene graph names slot {int(slots.max())}', path)
-                scene.x = rows[slots].float()
-    except SafetensorError as error:
-        raise InputError(f'not a safetensors file ({error})', path) from error
-
-
-def _find(name: str, folders: list[Path], mend: str) -> Path:
-    for folder in folders:
-        if (folder / name).is_file():
-            return folder / name
-    raise InputError(f'no file {name} in this folder. {mend}', folders[0])
+    features = FeatureFile(path)
+    for image, scene in scenes.items():
+        rows, slots = features.rows(image), scene.slot_id
+        if slots.numel() and int(slots.max()) >= rows.size(0):
+            raise InputError(
+                f'image {image} has {rows.size(0)} feature rows, but its '
+                f'scene graph names slot {int(slots.max())}', path)
+        scene.x = rows[slots]
 
 
 def _span(value: Any, key: str, words: list[str]) -> tuple[int, int]:
@@ -367,41 +322,26 @@ class MNRE(PostDataset):
                 "graph='dependency', or give your own with 'scene_dir'")
         self.split, self.version, self.graph = split, version, graph
         self._bar = log
-        folder = self._root(root)
-        source = find_source(folder, version, split)
-        raw = {'text': source.read_bytes()}
-        paths: dict[str, Path] = {}
+        folder = corpus_root(root, 'mnre', 'MNRE')
+        sources = {'text': find_source(folder, version, split)}
         if graph != 'none':
-            paths['trees'] = find_trees(folder, version, split, conllu_dir)
+            sources['trees'] = SourceFile(
+                find_mnre_trees(folder, version, split, conllu_dir))
         if graph == 'dependency+scene':
-            paths['scenes'] = find_scenes(folder, split, scene_dir)
-            features = paths['scenes'].with_name(
-                f'object_features_{split}.safetensors')
-            if features.is_file():
-                paths['features'] = features
-        for name, path in paths.items():
-            raw[name] = MNRESource(path).read_bytes()
+            path = find_scenes(folder, split, scene_dir)
+            sources['scenes'] = SourceFile(path)
+            path = path.with_name(f'object_features_{split}.safetensors')
+            if path.is_file():
+                sources['features'] = SourceFile(path)
+
+        def make(text: bytes) -> dict[str, Any]:
+            return self._process(text, sources, pre_transform)
+
         #: SHA-256 of each raw file that was read.
-        self.hashes = {name: hashlib.sha256(data).hexdigest()
-                       for name, data in raw.items()}
-        key = content_hash(__version__, _FORMAT, version, split, graph,
-                           self.hashes, pre_transform)
-        # A function shows its address, which may be another's next time.
-        force_reload = force_reload or ' at 0x' in repr(pre_transform)
-
-        def make() -> dict[str, Any]:
-            value = self._process(raw['text'], source.name, paths,
-                                  pre_transform)
-            Manifest({
-                name: FileEntry.of(raw[part], version=version)
-                for part, name in (('text', source.name),
-                                   *((k, str(v)) for k, v in paths.items()))
-            }).write(cache_dir() / f'mnre/{version}-{split}-{key}.json',
-                     format=_FORMAT, graph=graph,
-                     pre_transform=repr(pre_transform))
-            return value
-
-        packed = cached(f'mnre/{version}-{split}', key, make, force_reload)
+        self.hashes: dict[str, str]
+        packed, self.hashes = processed(
+            f'mnre/{version}-{split}', sources, make, version, pre_transform,
+            force_reload, format=_FORMAT, graph=graph)
         vocabularies = {'relation': RELATIONS[version], 'dependency': CLEAR,
                         'pos': UPOS, 'entity': _ENTITY_TYPES}
         if graph == 'dependency+scene':
@@ -410,41 +350,34 @@ class MNRE(PostDataset):
                          vocabularies, transform,
                          negative=RELATIONS[version].to_label(0))
 
-    @staticmethod
-    def _root(root: PathLike | None) -> Path:
-        if root is not None:
-            return Path(root).expanduser()
-        data = data_dir()
-        if data is None:
-            raise InputError("no folder of MNRE is known: give 'root', or set "
-                             'MMGRAPH_DATA to the folder that holds mnre/')
-        return data / 'mnre'
-
     def _process(
         self,
         text: bytes,
-        name: str,
-        paths: Mapping[str, Path],
+        sources: Mapping[str, SourceFile],
         pre_transform: BaseTransform | None,
     ) -> dict[str, Any]:
-        trees = dict(read_conllu(paths['trees'], CLEAR, UPOS)
-                     if 'trees' in paths else ())
-        scenes = (read_slot_relations(paths['scenes'])
-                  if 'scenes' in paths else None)
-        if scenes is not None and 'features' in paths:
-            _add_features(scenes, paths['features'])
+        name = sources['text'].name
+        trees = Trees(sources['trees'].path if 'trees' in sources else None)
+        scenes = None
+        if 'scenes' in sources:
+            scenes = read_slot_relations(sources['scenes'].path)
+        if scenes is not None and 'features' in sources:
+            _add_features(scenes, sources['features'].path)
         index: dict[str, int] = {}
         posts: list[Post] = []
         rows: list[Row] = []
         lines = read_mnre(text, self.version, name)
-        for found in self._progress(lines, text.count(b'\n')):
+        for found in progress(lines, text.count(b'\n'),
+                              f'MNRE {self.version} {self.split}', self._bar):
             if isinstance(found, InputError):
                 raise found
             if found.image not in index:
                 index[found.image] = len(posts)
-                post = Post.build(self._tree(found, name, trees, paths),
-                                  self._scene(found, name, scenes, paths),
-                                  post_id=found.image)
+                place = f'{name}:{found.line}'
+                post = Post.build(
+                    trees.find(found.image, found.words, place),
+                    self._scene(found, place, scenes, sources),
+                    post_id=found.image)
                 if pre_transform is not None:
                     post = pre_transform(post)
                 posts.append(post)
@@ -455,52 +388,20 @@ class MNRE(PostDataset):
             raise InputError('the file holds no instance', name)
         return dict(posts=self.pack(posts), rows=self.pack_rows(rows))
 
-    def _progress(self, lines: Iterator[Any], total: int) -> Iterator[Any]:
-        if not self._bar:
-            return lines
-        from tqdm import tqdm  # type: ignore[import-untyped]
-        name = f'MNRE {self.version} {self.split}'
-        return cast(Iterator[Any],
-                    tqdm(lines, total=total, delay=1, desc=name))
-
-    @staticmethod
-    def _tree(
-        found: MNRELine,
-        name: str,
-        trees: Mapping[str, TextGraph],
-        paths: Mapping[str, Path],
-    ) -> TextGraph:
-        words = found.words
-        if 'trees' not in paths:
-            return TextGraph.from_heads(words, [-1] * len(words),
-                                        ['root'] * len(words), CLEAR)
-        tree = trees.get(found.image)
-        if tree is None:
-            raise InputError(
-                f'no sentence with sent_id = {found.image} (needed by '
-                f'{name}:{found.line}). Do text and trees belong to the same '
-                f'version and split?', paths['trees'])
-        if tree.words != words:
-            raise InputError(
-                f'sentence {found.image} has other words than the text at '
-                f'{name}:{found.line}; parse the '
-                f"corpus's own tokens", paths['trees'])
-        return tree
-
     @staticmethod
     def _scene(
         found: MNRELine,
-        name: str,
+        place: str,
         scenes: Mapping[str, SceneGraph] | None,
-        paths: Mapping[str, Path],
+        sources: Mapping[str, SourceFile],
     ) -> SceneGraph | None:
         if scenes is None:
             return None
         scene = scenes.get(found.image)
         if scene is None:
-            raise InputError(f'no image {found.image} (needed by '
-                             f'{name}:{found.line}). Do the files belong to '
-                             f'the same split of version 1?', paths['scenes'])
+            raise InputError(f'no image {found.image} (needed by {place}). Do '
+                             f'the files belong to the same split of version '
+                             f'1?', sources['scenes'].path)
         return scene
 
     def __repr__(self) -> str:

@@ -1,32 +1,36 @@
 """Posts from a grammar, with everything about them known."""
-from typing import Any
+from typing import Any, cast, get_args
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch_geometric.transforms import BaseTransform
 from torch_geometric.utils import scatter
 
+from mmgraph.data import RelationGraph
+from mmgraph.datasets import _events as events
 from mmgraph.datasets import _grammar as grammar
 from mmgraph.datasets._camera import Camera, Draft
 from mmgraph.datasets._drawing import draw_objects
 from mmgraph.datasets._writer import Dice, Writer
 from mmgraph.datasets.base import PostDataset, Row
-from mmgraph.typing import Split
-from mmgraph.utils import suggest
+from mmgraph.typing import NeighbourPool, Split
+from mmgraph.utils import check_not_negative, suggest
 
 __all__ = ['SyntheticPosts']
 
-_SPLITS = ('train', 'val', 'test')
+_SPLITS: tuple[Split, ...] = get_args(Split)
 _WORLD = len(_SPLITS)  # A stream of random numbers that all splits share.
 
 
 class SyntheticPosts(PostDataset):
     r"""Posts written from a grammar, together with their dependency tree, a
-    scene graph with object features, one relation, and the **known**
-    correspondence of words and objects. Nothing is read or downloaded.
+    scene graph with object features, two mentions and their relation, and the
+    **known** correspondence of words and objects. Nothing is read or
+    downloaded.
 
-    It answers two questions that no real corpus can: *does a model use the
-    image*, and *is an alignment right*.
+    It answers three questions that no real corpus can: *does a model use the
+    image*, *is an alignment right*, and *does a model use other posts*.
 
     **What decides the relation.** Every relation has cue nouns ("ring",
     "jersey", …), and everyday nouns ("coffee", "umbrella", …) are the cues of
@@ -59,6 +63,8 @@ class SyntheticPosts(PostDataset):
     * the edges (:obj:`word`, :obj:`matches`, :obj:`object`): the gold
       correspondence, one to one. A mention is matched by its last word (the
       head of its phrase). Most words have no object;
+    * :obj:`post['word'].tag_id` :obj:`[n]`: the BIO tags of the mentions, which
+      never overlap (the places beside the relation are not among them);
     * :obj:`post['image'].decides` :obj:`[1]`, bool: whether only the image
       decides;
     * :obj:`post['image'].relevant` :obj:`[1]`, bool: whether the image belongs
@@ -72,13 +78,39 @@ class SyntheticPosts(PostDataset):
     name (distractors, and 0 to 2 things of the background) is related with
     probability 0.6, to the object whose word has the most dependents.
 
+    **What other posts tell.** With :obj:`cross`, a share of the posts is about
+    *events*. The world has :obj:`num_events` of them, as many of each of four
+    types, and the splits share them. Such a *cross post* mentions a person
+    and, by a word made up for it, an event: "Remy Kelwick brought a gate to
+    Kigiwitu today". The task is to tell the type of that mention, the *alias*.
+    The relation is negative.
+
+    * The **text** does not tell: cross posts come as groups of four twins, one
+      a type, whose texts are equal but for the aliases, and no alias occurs
+      twice in the world.
+    * The post's **own image** does not tell either: it shows another event,
+      and the images of a group's four twins all show events of one type.
+    * The **images of other posts** tell: those that show the text's event
+      show objects of its type. :meth:`relation_graph` finds them.
+
+    So the type of an alias is independent of the text and its own image
+    together, and to tell it from anything but other posts is to guess one
+    of four. :attr:`text_only_span_ceiling` says what span F1 that leaves.
+    Cross posts have :obj:`relevant = False`, and every post has
+
+    * :obj:`post['word'].cross` :obj:`[n]`, bool: whether a word is an alias;
+    * :obj:`post['region'].x` :obj:`[4, F]`: grid features of its image; a
+      region shows one of the objects or nothing, and two of the four show the
+      event of a cross post's image.
+
     .. note::
         With :obj:`visual`, the number of visual posts is rounded to whole
         groups of twins; :attr:`visual_share` tells the share there is.
         Texts depend on :obj:`seed`, :obj:`split`, :obj:`num_posts`,
-        :obj:`visual` and :obj:`num_choices` only; object classes' prototypes
-        on :obj:`seed` and :obj:`object_dim` only, so that all splits are draws
-        from one world.
+        :obj:`visual`, :obj:`num_choices`, :obj:`cross` and
+        :obj:`num_events` only; object classes' prototypes on :obj:`seed` and
+        :obj:`object_dim` only, so that all splits are draws from one world.
+        The number of cross posts is a multiple of four.
 
     Args:
         split (str, optional): :obj:`'train'`, :obj:`'val'` or :obj:`'test'`:
@@ -99,6 +131,10 @@ class SyntheticPosts(PostDataset):
             (default: :obj:`2`)
         distractors (int, optional): How many cue objects that the text does
             not name a relevant image shows, 0 to 3. (default: :obj:`1`)
+        cross (float, optional): Share of cross posts. (default: :obj:`0.0`)
+        num_events (int, optional): Number of events, a multiple of four, at
+            least eight. Each is shown by about as many images of a split as
+            there are cross posts an event. (default: :obj:`40`)
         object_dim (int, optional): Size :math:`F` of object features.
             (default: :obj:`64`)
         seed (int, optional): Seed of the world. (default: :obj:`0`)
@@ -107,7 +143,7 @@ class SyntheticPosts(PostDataset):
 
     Raises:
         ValueError: If an argument is out of its range, or
-            :obj:`visual + irrelevant` exceeds one.
+            :obj:`visual + irrelevant + cross` exceeds one.
 
     Example:
         >>> dataset = SyntheticPosts(num_posts=100, visual=0.5, seed=0)
@@ -115,6 +151,12 @@ class SyntheticPosts(PostDataset):
         SyntheticPosts(train: 100 posts, 50 visual, text-only ceiling 0.75)
         >>> dataset.text_only_ceiling
         0.75
+        >>> dataset = SyntheticPosts(num_posts=100, visual=0.0, cross=0.4,
+        ...                          num_events=8)
+        >>> round(dataset.text_only_span_ceiling, 3)
+        0.889
+        >>> dataset.relation_graph(k=3)
+        RelationGraph(300 texts, 300 images | 900 matches, 900 resembles | k=3)
     """
     def __init__(
         self,
@@ -125,6 +167,8 @@ class SyntheticPosts(PostDataset):
         detector_noise: float = 0.1,
         num_choices: int = 2,
         distractors: int = 1,
+        cross: float = 0.0,
+        num_events: int = 40,
         object_dim: int = 64,
         seed: int = 0,
         transform: BaseTransform | None = None,
@@ -137,7 +181,8 @@ class SyntheticPosts(PostDataset):
             if size < 1:
                 raise ValueError(f"'{name}' must be at least 1 (got {size})")
         for name, share in (('visual', visual), ('irrelevant', irrelevant),
-                            ('detector_noise', detector_noise)):
+                            ('detector_noise', detector_noise),
+                            ('cross', cross)):
             if not 0 <= share <= 1:
                 raise ValueError(f"'{name}' must be in [0, 1] (got {share})")
         if visual + irrelevant > 1 + 1e-9:
@@ -145,6 +190,16 @@ class SyntheticPosts(PostDataset):
                 f"'visual' and 'irrelevant' must not exceed 1 together (got "
                 f'{visual} + {irrelevant}). Only posts whose text decides can '
                 f'have an irrelevant image')
+        if visual + irrelevant + cross > 1 + 1e-9:
+            raise ValueError(
+                f"'visual', 'irrelevant' and 'cross' must not exceed 1 "
+                f'together (got {visual} + {irrelevant} + {cross}); they are '
+                f'shares of different posts')
+        kinds = len(events.KINDS)
+        if num_events % kinds or num_events < 2 * kinds:
+            raise ValueError(
+                f"'num_events' must be a multiple of {kinds}, the number of "
+                f'types, and at least {2 * kinds} (got {num_events})')
         if num_choices not in (2, 3):
             raise ValueError(f"'num_choices' must be 2 or 3 (got "
                              f'{num_choices}); some types of mentions take '
@@ -160,14 +215,16 @@ class SyntheticPosts(PostDataset):
         self.detector_noise = detector_noise
         self.num_choices = num_choices
         self.distractors = distractors
+        self.cross = cross
+        self.num_events = num_events
         self.object_dim = object_dim
         self.seed = seed
         vocabularies = grammar.make_vocabularies()
-        drafts = self._write(num_posts)
+        drafts = self._write(num_posts, frozenset(vocabularies['word']))
         camera = Camera(vocabularies, split, self._seed('image'),
                         [seed, _WORLD], detector_noise, distractors,
                         object_dim)
-        posts = camera.take(drafts)
+        posts = camera.take(drafts, regions=cross > 0)
         rows = [Row(i, [(*span, vocabularies['entity'].to_id(kind))
                         for span, kind in draft.text.mentions],
                     [(0, 1, vocabularies['relation'].to_id(draft.relation))])
@@ -177,15 +234,21 @@ class SyntheticPosts(PostDataset):
         self._twins = torch.tensor([draft.group for draft in drafts])
         self._decides = torch.tensor([draft.shown is not None
                                      for draft in drafts])
+        self._cross_twins = torch.tensor([draft.twins for draft in drafts])
+        self._text_event = torch.tensor([draft.event for draft in drafts])
+        self._image_event = torch.tensor([draft.shows for draft in drafts])
 
     def _seed(self, what: str) -> list[int]:
         return [self.seed, _SPLITS.index(self.split),
-                ('text', 'order', 'image').index(what)]
+                ('text', 'order', 'image', 'event', 'key').index(what)]
 
-    def _write(self, num_posts: int) -> list[Draft]:
-        k = self.num_choices
-        groups = min(round(self.visual * num_posts / k), num_posts // k)
-        decided = num_posts - k * groups
+    def _write(self, num_posts: int, known: frozenset[str]) -> list[Draft]:
+        k, kinds = self.num_choices, len(events.KINDS)
+        crossed = min(round(self.cross * num_posts / kinds),
+                      num_posts // kinds)
+        single = num_posts - kinds * crossed
+        groups = min(round(self.visual * num_posts / k), single // k)
+        decided = single - k * groups
         unrelated = min(round(self.irrelevant * num_posts), decided)
         writer = Writer(Dice(self._seed('text')))
         drafts = []
@@ -197,8 +260,32 @@ class SyntheticPosts(PostDataset):
             text, relation = writer.decided()
             drafts.append(Draft(text, relation, None, i >= unrelated,
                                 groups + i))
+        drafts += self._write_cross(writer, crossed, groups + decided, known)
         order = np.random.default_rng(self._seed('order'))
         return [drafts[i] for i in order.permutation(len(drafts))]
+
+    def _write_cross(
+        self,
+        writer: Writer,
+        num_groups: int,
+        first: int,
+        known: frozenset[str],
+    ) -> list[Draft]:
+        dice = Dice(self._seed('event'))
+        taken = set(known)
+        drafts: list[Draft] = []
+        plan = events.plan(num_groups, self.num_events, dice)
+        for twins, group in enumerate(plan):
+            text = writer.untold()
+            for about, shows in zip(group.texts, group.images, strict=True):
+                name = events.alias(dice, _SPLITS.index(self.split),
+                                    len(_SPLITS), taken)
+                taken.add(name)
+                drafts.append(Draft(
+                    text.named(name, events.kind_of_event(about)),
+                    grammar.NEGATIVE, None, False, first + len(drafts),
+                    about, shows, twins))
+        return drafts
 
     @property
     def text_only_ceiling(self) -> float:
@@ -224,6 +311,63 @@ class SyntheticPosts(PostDataset):
         return int(self._decides[self.post_index].sum()) / len(self)
 
     @property
+    def cross_share(self) -> float:
+        r"""The share of cross posts."""
+        return int((self.text_events >= 0).sum()) / len(self)
+
+    @property
+    def text_only_span_ceiling(self) -> float:
+        r"""The best span F1 (micro, over both mentions of each post) that
+        can be had on this data set, or on this slice of it, without seeing
+        other posts:
+
+        .. math::
+            \max_{0 \le m \le M} \frac{2 (A + m)}{2 A + C + \sum_{i \le m} n_i}
+
+        with :math:`A` mentions that the text tells, :math:`C` aliases,
+        :math:`M` groups of :math:`n_1 \le n_2 \le \ldots` twins
+        (:math:`n_i = 4` in a whole split): a function that answers alike for
+        twins is right on one of them, and may as well leave a group out.
+
+        This is the **exact** maximum over all functions of the text that read
+        every alias as the same unknown word, with or without the type of
+        event that the own image shows. For a model that does see the aliases'
+        letters or the image's pixels, but has not been fitted to this split,
+        it bounds the **expected** F1, as types are independent of both; on one
+        draw, luck may exceed it.
+
+        With four types it pays to leave out all aliases (:math:`m = 0`) as
+        long as there are no more than twice as many aliases as other mentions,
+        which is always so.
+        """
+        twins = self._cross_twins[self.post_index]
+        size = twins[twins >= 0].unique(return_counts=True)[1].sort().values
+        gold = 2 * len(self)
+        told = gold - int(size.sum())
+        found = told + torch.cat([size.new_zeros(1), size.cumsum(0)])
+        right = told + torch.arange(found.numel())
+        return float((2 * right / (gold + found).double()).max())
+
+    @property
+    def text_events(self) -> Tensor:
+        r"""The event that each instance's text is about, -1 for none,
+        :obj:`[len(self)]`.
+        """
+        return self._text_event[self.post_index]
+
+    @property
+    def image_events(self) -> Tensor:
+        r"""The event that each instance's image shows, -1 for none,
+        :obj:`[len(self)]`.
+        """
+        return self._image_event[self.post_index]
+
+    @property
+    def event_types(self) -> list[str]:
+        r"""The type of each event."""
+        return [events.kind_of_event(i) for i in range(self.num_events)]
+
+    @property
     def majority(self) -> float:
         r"""The share of the most frequent relation."""
         return int(self.relation_ids.bincount().max()) / len(self)
@@ -244,6 +388,77 @@ class SyntheticPosts(PostDataset):
         context; mentions show as persons, logos, places, …).
         """
         return dict(grammar.CLASS_OF_WORD)
+
+    def relation_graph(
+        self,
+        k: int = 5,
+        pool: NeighbourPool = 'all',
+        noise: float = 0.3,
+        **options: Any,
+    ) -> RelationGraph:
+        r"""The graph over all splits in which texts find images of the same
+        event, and images find images with the same kinds of objects.
+
+        Texts and images are compared by *keys*, which stand for what a
+        sentence encoder tells of a text and of an image's caption: the
+        signature of the event plus Gaussian noise; for a post about no event,
+        a signature that only its own image shares. Keys are no features of
+        the graph's nodes: they would tell a model the event, whose type it
+        could learn by heart. Kinds of objects are the detector's scores, the
+        highest of each class. :obj:`graph['image'].x` are the region features
+        :obj:`[N_i, 4, F]`.
+
+        With :obj:`pool='train'` (as with :obj:`'all'`) the neighbours of every
+        cross post show its event, as long as :obj:`k` training images do.
+
+        Args:
+            k (int, optional): Neighbours of each text and of each image.
+                (default: :obj:`5`)
+            pool (str, optional): Whose images may be neighbours:
+                :obj:`'train'` or :obj:`'all'`. (default: :obj:`'all'`)
+            noise (float, optional): Length of the noise on keys relative to
+                that of the signatures. Texts hardly ever find a wrong event
+                below 1 and mostly do above 3. (default: :obj:`0.3`)
+            **options (optional): Further arguments of
+                :meth:`RelationGraph.from_features
+                <mmgraph.data.RelationGraph.from_features>`.
+
+        Raises:
+            ValueError: If no post is a cross post.
+        """
+        check_not_negative(noise=noise)
+        if self.cross == 0:
+            raise ValueError("'cross' must be positive: these posts have "
+                             'nothing to do with each other (got 0.0)')
+        parts: list[SyntheticPosts] = [
+            self if split == self.split else
+            cast(SyntheticPosts, self.with_split(split)) for split in _SPLITS]
+        keys = zip(*(part._keys(noise) for part in parts), strict=True)
+        text, image = (torch.cat(key) for key in keys)
+        ids = [post_id for part in parts for post_id in part._data.post_id]
+        x = torch.cat([part._data['region'].x for part in parts])
+        return RelationGraph.from_features(
+            text, image,
+            torch.cat([part._object_scores() for part in parts]),
+            k=k, pool=pool, text_id=ids, image_id=ids,
+            text_split=[part.split for part in parts
+                        for _ in range(part.num_posts)],
+            image_features=x.view(len(ids), -1, x.size(1)), **options)
+
+    def _keys(self, noise: float) -> list[Tensor]:
+        return events.draw_keys(
+            [self._text_event, self._image_event], self.num_events, noise,
+            [self.seed, _WORLD, 1], self._seed('key'))
+
+    def _object_scores(self) -> Tensor:
+        r"""The highest score of each class in each image."""
+        objects = self._data['object']
+        ptr = self._slices['object']['label_id']
+        image = torch.repeat_interleave(ptr.diff())
+        width = len(self.vocabularies['object'])
+        return scatter(objects.score, image * width + objects.label_id,
+                       dim_size=self.num_posts * width,
+                       reduce='max').view(-1, width)
 
     def draw(
         self,
@@ -272,6 +487,8 @@ class SyntheticPosts(PostDataset):
 
     def __repr__(self) -> str:
         visual = int(self._decides[self.post_index].sum())
+        crossed = int((self.text_events >= 0).sum())
         return (f'{type(self).__name__}({self.split}: {len(self)} posts, '
-                f'{visual} visual, text-only ceiling '
-                f'{self.text_only_ceiling:.4g})')
+                f'{visual} visual, '
+                + (f'{crossed} cross, ' if self.cross else '') +
+                f'text-only ceiling {self.text_only_ceiling:.4g})')

@@ -7,6 +7,10 @@ from mmgraph.parse.edge_list import (
     read_name_pairs,
 )
 from mmgraph.parse.labels import CLEAR, UD, UPOS
+from mmgraph.parse.neighbour_lists import (
+    NeighbourRecord,
+    read_neighbour_lists,
+)
 from mmgraph.parse.parser import DependencyParser
 from mmgraph.parse.scene_graph import (
     Detections,
@@ -20,10 +24,14 @@ from mmgraph.parse.word_pieces import (
 )
 
 __all__ = [
-    'CLEAR', 'DependencyParser', 'Detections', 'EdgeList', 'UD', 'UPOS',
-    'WordTokenizer', 'fit_pieces', 'insert_markers', 'read_conllu',
-    'read_detections', 'read_edge_list', 'read_graphml', 'read_name_pairs',
-    'read_slot_relations', 'write_conllu'
+    'CLEAR', 'DependencyParser', 'Detections', 'EdgeList', 'NeighbourRecord',
+    'UD', 'UPOS', 'WordTokenizer', 'fit_pieces', 'insert_markers',
+    'read_conllu', 'read_detections', 'read_edge_list', 'read_graphml',
+    'read_name_pairs', 'read_neighbour_lists', 'read_slot_relations',
+    'write_conllu'
 ]
 
-classes = ['DependencyParser', 'Detections', 'EdgeList', 'WordTokenizer']
+classes = [
+    'DependencyParser', 'Detections', 'EdgeList', 'NeighbourRecord',
+    'WordTokenizer'
+]
