@@ -25,8 +25,8 @@ from torch.utils.data import DataLoader
 
 import mmgraph
 from benchmarks.common import minilm_folder, write_json
-from benchmarks.mre_runs import EpochTimer
 from benchmarks.peers import mtb_transformers as peer
+from benchmarks.runs import EpochTimer
 from mmgraph.train.cli import PostCLI
 
 RESULTS = Path(__file__).parent / 'results' / 'mre_speed.json'

@@ -103,7 +103,7 @@ def _train(
                                   hidden_channels=WIDTH, dropout=DROPOUT)
         model = MEGA(encoder, data.num_relations, hidden_channels=2 * WIDTH,
                      fusion='sum', dropout=DROPOUT, **settings)
-        module = PostModule(model, data.relations, data.negative, lr=LR,
+        module = PostModule(model, data.vocabularies, data.negative, lr=LR,
                             warmup_steps=WARMUP)
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')  # Advice for other machines.

@@ -1,7 +1,7 @@
 r"""Published systems, by task."""
-from mmgraph.models import mre
+from mmgraph.models import mner, mre
 from mmgraph.models.base import Entity, Relation, TaskModel
 
 classes = ['Entity', 'Relation', 'TaskModel']
 
-__all__ = ['Entity', 'Relation', 'TaskModel', 'mre']
+__all__ = ['Entity', 'Relation', 'TaskModel', 'mner', 'mre']

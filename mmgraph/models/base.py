@@ -1,7 +1,7 @@
 """The four verbs of a task model, and what it gives back."""
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
 
@@ -46,7 +46,13 @@ class Relation:
 class TaskModel(Configurable, nn.Module, ABC):
     r"""A published system: :meth:`forward`, :meth:`loss`, :meth:`decode`, and
     :meth:`from_config`; training and scoring live elsewhere.
+
+    Attributes:
+        task (str): :obj:`'relation'` or :obj:`'entity'`: what it is trained on
+            and scored by.
     """
+    task: ClassVar[Literal['relation', 'entity']]
+
     @abstractmethod
     def forward(self, batch: Post) -> Any:
         r"""Runs the model on a batch of posts."""

@@ -2,6 +2,7 @@ r"""Training: the Lightning module, the data module, and saved models."""
 from typing import TYPE_CHECKING, Any
 
 from mmgraph.train.checkpoint import from_pretrained, save_pretrained
+from mmgraph.train.neighbours import Neighbours
 from mmgraph.train.sampler import LengthBatchSampler
 from mmgraph.utils import optional_import
 
@@ -12,11 +13,13 @@ if TYPE_CHECKING:
 # Lightning is an extra: these two are imported when first asked for.
 _LAZY = {'PostDataModule': 'data_module', 'PostModule': 'module'}
 
-classes = ['LengthBatchSampler', 'PostDataModule', 'PostModule']
+classes = [
+    'LengthBatchSampler', 'Neighbours', 'PostDataModule', 'PostModule'
+]
 
 __all__ = [
-    'LengthBatchSampler', 'PostDataModule', 'PostModule', 'from_pretrained',
-    'save_pretrained'
+    'LengthBatchSampler', 'Neighbours', 'PostDataModule', 'PostModule',
+    'from_pretrained', 'save_pretrained'
 ]
 
 

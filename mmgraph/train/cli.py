@@ -33,6 +33,7 @@ from torch_geometric.transforms import BaseTransform
 
 # Parts that can be named on the command line have to be loaded.
 import mmgraph.datasets
+import mmgraph.models.mner
 import mmgraph.models.mre
 import mmgraph.transforms  # noqa: F401
 from mmgraph.errors import InputError
@@ -47,9 +48,10 @@ __all__ = ['JsonLinesWriter', 'LastCheckpoint', 'PostCLI', 'run']
 # Where a model's part needs something of the data, it is filled in; a part
 # that does not have the argument is left alone.
 _LINKS = {
-    'data.relations': ['model.relations'],
+    'data.vocabularies': ['model.vocabularies'],
     'data.negative': ['model.negative'],
     'data.num_relations': ['model.model.init_args.num_relations'],
+    'data.num_types': ['model.model.init_args.num_types'],
     'data.words': ['model.model.init_args.words',
                    'model.model.init_args.encoder.init_args.words'],
 }
@@ -79,9 +81,11 @@ _ENCODER = ['model.model.init_args.encoder.init_args.model',
 
 
 class JsonLinesWriter(BasePredictionWriter):
-    r"""Writes predictions as JSON lines, one a relation: :obj:`post_id`,
+    r"""Writes predictions as JSON lines, one a relation (:obj:`post_id`,
     :obj:`words`, :obj:`head` and :obj:`tail` (:obj:`text`, :obj:`start`,
-    :obj:`end`), :obj:`relation`, :obj:`score`.
+    :obj:`end`), :obj:`relation`, :obj:`score`) or one a mention
+    (:obj:`post_id`, :obj:`words`, :obj:`text`, :obj:`start`, :obj:`end`,
+    :obj:`type`).
 
     Args:
         output (str, optional): The file; it appears only when all is written.

@@ -1,6 +1,6 @@
 """Feeds a data set of posts to a trainer."""
 from collections.abc import Callable, Iterable, Iterator
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import pytorch_lightning as pl
@@ -9,9 +9,12 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torch_geometric.loader import DataLoader
 
-from mmgraph.data import Post, Vocabulary
+from mmgraph.data import Post, RelationGraph, Vocabulary
 from mmgraph.datasets.base import PostDataset
+from mmgraph.datasets.features import FeatureBank
+from mmgraph.train.neighbours import Neighbours
 from mmgraph.train.sampler import LengthBatchSampler
+from mmgraph.transforms import RegionFeatures
 from mmgraph.typing import Split
 
 __all__ = ['PostDataModule']
@@ -22,11 +25,14 @@ class _Loader(DataLoader):
     iterator before it has restored the epoch and the place inside it.
     """
     batches_had: Callable[[], int] | None = None
+    finish: Callable[[Any], Any] | None = None
 
     def __iter__(self) -> Iterator[Any]:
         if self.batches_had is not None:
             self.batch_sampler.skip = self.batches_had()
-        yield from super().__iter__()
+        batches = super().__iter__()
+        yield from batches if self.finish is None else map(self.finish,
+                                                           batches)
 
 
 class PostDataModule(pl.LightningDataModule):
@@ -50,6 +56,13 @@ class PostDataModule(pl.LightningDataModule):
         cache (bool, optional): Keep every post in memory as its transform
             left it, for small corpora and deterministic transforms.
             (default: :obj:`False`)
+        features (FeatureBank, optional): Gives each post the regions of its
+            image, as :class:`~mmgraph.transforms.RegionFeatures` after the
+            data set's own transform, and the images of neighbours theirs.
+            (default: :obj:`None`)
+        neighbours (Neighbours, optional): Gives each batch the neighbours of
+            its posts, from a graph over the whole corpus.
+            (default: :obj:`None`)
         predict_split (str, optional): What ``mmgraph predict`` reads.
             (default: :obj:`'test'`)
         seed (int, optional): Seed of the batches' order.
@@ -68,6 +81,8 @@ class PostDataModule(pl.LightningDataModule):
         min_count: int = 1,
         lower_case: bool = False,
         cache: bool = False,
+        features: FeatureBank | None = None,
+        neighbours: Neighbours | None = None,
         predict_split: Split = 'test',
         seed: int = 0,
     ) -> None:
@@ -86,10 +101,12 @@ class PostDataModule(pl.LightningDataModule):
         self.min_count = min_count
         self.lower_case = lower_case
         self.cache = cache
+        self.features = features
+        self.neighbours = neighbours
         self.predict_split = predict_split
         self.seed = seed
         self._splits: dict[str, PostDataset] = {}
-        self._items: dict[str, _Remembered] = {}
+        self._items: dict[str, Dataset[Post]] = {}
 
     def setup(self, stage: str) -> None:
         r"""Reads the splits of a stage before anything is written, so that
@@ -100,6 +117,8 @@ class PostDataModule(pl.LightningDataModule):
             'predict': [self.predict_split]}
         for name in splits[stage]:
             self.split(name)
+        if self.neighbours is not None:
+            _ = self.graph
 
     def split(self, name: Split) -> PostDataset:
         r"""One split of the corpus."""
@@ -115,14 +134,14 @@ class PostDataModule(pl.LightningDataModule):
         return self.dataset.vocabularies
 
     @property
-    def relations(self) -> Vocabulary:
-        r"""The relation vocabulary."""
-        return self.dataset.vocabularies['relation']
+    def num_relations(self) -> int:
+        r"""Number of relations; 0 in a corpus without any."""
+        return len(self.vocabularies.get('relation', ()))
 
     @property
-    def num_relations(self) -> int:
-        r"""Number of relations."""
-        return len(self.relations)
+    def num_types(self) -> int:
+        r"""Number of types of mentions; 0 in a corpus without any."""
+        return len(self.vocabularies.get('entity', ()))
 
     @property
     def negative(self) -> str | None:
@@ -137,6 +156,12 @@ class PostDataModule(pl.LightningDataModule):
             words = (word.lower() for word in words)
         return Vocabulary.from_counts(words, 'words',
                                       min_count=self.min_count)
+
+    @cached_property
+    def graph(self) -> RelationGraph | None:
+        r"""The graph that neighbours are taken from."""
+        return (None if self.neighbours is None
+                else self.neighbours.graph(self.dataset, self.features))
 
     @property
     def tokenizer(self) -> Any:
@@ -155,9 +180,13 @@ class PostDataModule(pl.LightningDataModule):
                  for i in index.unique().tolist()}
         return torch.tensor([sizes[i] for i in index.tolist()])
 
-    def _remembered(self, name: Split) -> '_Remembered':
+    def items(self, name: Split) -> Dataset[Post]:
+        r"""The posts of a split as batches are made of them."""
         if name not in self._items:
-            self._items[name] = _Remembered(self.split(name))
+            found: Dataset[Post] = self.split(name)
+            if self.features is not None:
+                found = _WithRegions(found, RegionFeatures(self.features))
+            self._items[name] = _Remembered(found) if self.cache else found
         return self._items[name]
 
     def _loader(self, name: Split, shuffle: bool, sort: bool) -> '_Loader':
@@ -172,10 +201,16 @@ class PostDataModule(pl.LightningDataModule):
             world_size=1 if trainer is None else trainer.world_size)
         # A generator of its own: making an iterator draws from the global
         # one otherwise, and a resumed run would see other dropout masks.
-        return _Loader(self._remembered(name) if self.cache else dataset,
-                       batch_sampler=sampler, num_workers=self.num_workers,
-                       persistent_workers=self.num_workers > 0,
-                       generator=torch.Generator().manual_seed(self.seed))
+        loader = _Loader(
+            self.items(name), batch_sampler=sampler,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            generator=torch.Generator().manual_seed(self.seed))
+        if self.neighbours is not None and self.graph is not None:
+            # Here rather than in the workers, each of which would hold a copy
+            # of the graph.
+            loader.finish = partial(self.neighbours.attach, graph=self.graph)
+        return loader
 
     def train_dataloader(self) -> DataLoader:
         loader = self._loader('train', shuffle=True, sort=self.bucket)
@@ -195,9 +230,22 @@ class PostDataModule(pl.LightningDataModule):
         return self._loader(self.predict_split, shuffle=False, sort=False)
 
 
+class _WithRegions(Dataset[Post]):
+    r"""A data set whose posts have the regions of their images."""
+    def __init__(self, dataset: Any, transform: RegionFeatures) -> None:
+        self.dataset = dataset
+        self.transform = transform
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Post:
+        return self.transform(self.dataset[index])
+
+
 class _Remembered(Dataset[Post]):
     r"""A data set that makes each of its posts once."""
-    def __init__(self, dataset: PostDataset) -> None:
+    def __init__(self, dataset: Any) -> None:
         self.dataset = dataset
         self.items: list[Post | None] = [None] * len(dataset)
 

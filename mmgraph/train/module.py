@@ -1,6 +1,6 @@
 """Trains and scores any task model."""
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 import pytorch_lightning as pl
@@ -12,9 +12,9 @@ from torch.optim.lr_scheduler import LambdaLR
 import mmgraph
 from mmgraph.data import Post, Vocabulary
 from mmgraph.errors import InputError
-from mmgraph.metrics import RelationMetric
 from mmgraph.models import TaskModel
 from mmgraph.nn.encoders import TransformerTextEncoder
+from mmgraph.train.tasks import TASKS
 
 __all__ = ['PostModule']
 
@@ -31,8 +31,9 @@ class PostModule(pl.LightningModule):
 
     Args:
         model (TaskModel): The model.
-        relations (Vocabulary): The relation vocabulary.
-        negative (str, optional): The relation that means "none".
+        vocabularies (dict): The corpus's vocabularies by name; the model's
+            task says which of them holds its labels.
+        negative (str, optional): The label that means "none".
             (default: :obj:`None`)
         lr (float, optional): Learning rate. (default: :obj:`1e-3`)
         encoder_lr (float, optional): Learning rate of pretrained encoders;
@@ -51,7 +52,7 @@ class PostModule(pl.LightningModule):
     def __init__(
         self,
         model: TaskModel,
-        relations: Vocabulary,
+        vocabularies: dict[str, Vocabulary],
         negative: str | None = None,
         lr: float = 1e-3,
         encoder_lr: float | None = None,
@@ -62,14 +63,15 @@ class PostModule(pl.LightningModule):
     ) -> None:
         super().__init__()
         self.model = model
-        self.relations = relations
+        self.task = TASKS[model.task]
+        self.labels = _labels(vocabularies, self.task.vocabulary, model)
         self.lr = lr
         self.encoder_lr = encoder_lr
         self.weight_decay = weight_decay
         self.warmup_steps = warmup_steps
         self.schedule = schedule
         self.bias_correction = bias_correction
-        self.metrics = {stage: RelationMetric(relations, negative)
+        self.metrics = {stage: self.task.metric(self.labels, negative)
                         for stage in ('val', 'test')}
         self._losses: dict[str, list[tuple[float, int]]] = {}
         self._random_state: Tensor | None = None
@@ -127,18 +129,11 @@ class PostModule(pl.LightningModule):
         self._report('test')
 
     def predict_step(self, batch: Post, batch_idx: int) -> list[dict[str, Any]]:
-        r"""One dictionary a relation, as ``mmgraph predict`` writes them."""
+        r"""One dictionary a relation or mention, as ``mmgraph predict`` writes
+        them.
+        """
         decoded = self.model.decode(self.model(batch), batch)
-        rows = []
-        for post_id, words, relations in zip(batch.post_id, batch.words,
-                                             decoded, strict=True):
-            for relation in relations:
-                rows.append(dict(
-                    post_id=post_id, words=words,
-                    head=_mention(relation.head), tail=_mention(relation.tail),
-                    relation=self.relations.to_label(relation.relation_id),
-                    score=round(relation.score, 6)))
-        return rows
+        return list(self.task.rows(decoded, batch, self.labels))
 
     def configure_optimizers(self) -> Any:
         pretrained = {
@@ -194,7 +189,7 @@ class PostModule(pl.LightningModule):
         checkpoint['mmgraph'] = dict(
             version=mmgraph.__version__,
             model=self.model.get_config(),
-            relations=self.relations.to_dict(),
+            labels=self.labels.to_dict(),
             random_state=torch.get_rng_state(),
         )
 
@@ -202,13 +197,13 @@ class PostModule(pl.LightningModule):
         state = checkpoint.get('mmgraph')
         if state is None:
             raise InputError('this is not a checkpoint of mmgraph')
-        saved = Vocabulary.from_dict(state['relations'])
-        if saved != self.relations:
+        saved = Vocabulary.from_dict(state['labels'])
+        if saved != self.labels:
             raise InputError(
-                f'the checkpoint was trained on other relations '
+                f'the checkpoint was trained on other labels '
                 f'({len(saved)}: {", ".join(saved.labels[:3])}, …) than this '
-                f'data set has ({len(self.relations)}: '
-                f'{", ".join(self.relations.labels[:3])}, …); use the same '
+                f'data set has ({len(self.labels)}: '
+                f'{", ".join(self.labels.labels[:3])}, …); use the same '
                 f'corpus and version')
         if (list(_vocabularies(state['model']))
                 != list(_vocabularies(self.model.get_config()))):
@@ -246,5 +241,13 @@ def _vocabularies(config: Any) -> Iterator[Any]:
             yield from _vocabularies(list(config.values()))
 
 
-def _mention(entity: Any) -> dict[str, Any]:
-    return dict(text=entity.text, start=entity.start, end=entity.end)
+def _labels(
+    vocabularies: Mapping[str, Vocabulary],
+    name: str,
+    model: TaskModel,
+) -> Vocabulary:
+    if name not in vocabularies:
+        raise InputError(
+            f'{type(model).__name__} needs a corpus with {name} labels (this '
+            f'one has {", ".join(sorted(vocabularies)) or "none"})')
+    return vocabularies[name]

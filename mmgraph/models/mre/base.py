@@ -36,6 +36,7 @@ class RelationOutput:
 
 class RelationModel(TaskModel):
     r"""A model that classifies the relation of marked mention pairs."""
+    task = 'relation'
 
     num_relations: int
 

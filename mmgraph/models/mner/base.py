@@ -1,0 +1,153 @@
+"""What all taggers of posts share."""
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.data.batch import Batch
+
+from mmgraph.data import Post, ptr_from_sizes
+from mmgraph.models.base import Entity, TaskModel
+from mmgraph.nn.encoders import TextEncoder
+from mmgraph.nn.heads import CRFHead, SoftmaxHead
+from mmgraph.nn.ragged import first_of_group, rows_of
+from mmgraph.parse.bio import spans_of_tags
+from mmgraph.typing import OptTensor
+
+__all__ = ['SequenceTagger', 'TagOutput', 'TaggingModel', 'word_states']
+
+
+@dataclass
+class TagOutput:
+    r"""What a tagger computed for the :math:`M` words of a batch that have a
+    state (all but those that an encoder's limit cut off).
+
+    Args:
+        emissions (torch.Tensor): A score a word and tag, :obj:`[M, T]`.
+        word (torch.Tensor): The row of each in the batch's :obj:`word` store,
+            :obj:`[M]`, ascending.
+        ptr (torch.Tensor): Where the words of each post start,
+            :obj:`[B + 1]`.
+        loss (torch.Tensor, optional): A model's further training loss.
+            (default: :obj:`None`)
+    """
+    emissions: Tensor
+    word: Tensor
+    ptr: Tensor
+    loss: OptTensor = None
+
+
+def word_states(
+    batch: Post,
+    x: Tensor,
+    node_type: str,
+) -> tuple[Tensor, Tensor, Tensor]:
+    r"""One state a word from an encoder's rows: that of its first piece.
+
+    Args:
+        batch (Post): A batch of posts.
+        x (torch.Tensor): States :obj:`[N, F]`, one a row of
+            :obj:`batch[node_type]`.
+        node_type (str): :obj:`'token'` or :obj:`'word'`.
+
+    Returns:
+        The states :obj:`[M, F]` of the words that have one, the rows
+        :obj:`[M]` of these words, and offsets :obj:`[B + 1]`.
+    """
+    graph, ptr = rows_of(batch, 'word')
+    if node_type == 'word':
+        return x, torch.arange(x.size(0), device=x.device), ptr
+    piece, word = batch['token', 'part_of', 'word'].edge_index
+    first = first_of_group(word, piece, graph.numel())
+    kept = (first >= 0).nonzero().view(-1)
+    sizes = torch.bincount(graph[kept], minlength=ptr.numel() - 1)
+    return x[first[kept]], kept, ptr_from_sizes(sizes)
+
+
+def kept_tags(tags: Tensor, output: TagOutput) -> Tensor:
+    r"""The tags of the words that have a state, :obj:`[M]`. A mention whose
+    beginning was cut off begins at its first word that was not.
+    """
+    kept = tags[output.word]
+    follows = torch.zeros_like(kept, dtype=torch.bool)
+    follows[1:] = output.word.diff() == 1
+    first = output.ptr[:-1]
+    follows[first[first < kept.numel()]] = False
+    inside = (kept > 0) & (kept % 2 == 0)
+    return torch.where(inside & ~follows, kept - 1, kept)
+
+
+class TaggingModel(TaskModel):
+    r"""A model that tags the words of posts with BIO tags and so finds their
+    mentions. Tags are numbered as in :mod:`mmgraph.parse.bio`.
+    """
+    task = 'entity'
+
+    num_types: int
+    head: CRFHead | SoftmaxHead
+
+    def loss(self, output: TagOutput, batch: Post) -> Tensor:
+        r"""The head's loss of the gold tags, plus the model's own further
+        loss where it has one.
+
+        Raises:
+            ValueError: If the posts have no gold tags, or one is not a tag of
+                the model.
+        """
+        gold = batch['word'].get('tag_id')
+        if gold is None:
+            raise ValueError("the posts have no gold tags ('word.tag_id')")
+        size = 1 + 2 * self.num_types
+        wrong = gold[(gold < 0) | (gold >= size)]
+        if wrong.numel():
+            raise ValueError(f"'tag_id' must be in [0, {size}) (got "
+                             f'{int(wrong[0])}); was the model built for '
+                             f'another vocabulary?')
+        loss = self.head.loss(output.emissions, kept_tags(gold, output),
+                              output.ptr)
+        return loss if output.loss is None else loss + output.loss
+
+    def decode(self, output: TagOutput, batch: Post) -> list[list[Entity]]:
+        r"""The mentions of each post, in text order. A word without a state
+        is in no mention.
+        """
+        start = rows_of(batch, 'word')[1].tolist()
+        words = batch.words if isinstance(batch, Batch) else [batch.words]
+        place, ptr = output.word.tolist(), output.ptr.tolist()
+        found = []
+        for b, tags in enumerate(self.head.decode(output.emissions,
+                                                  output.ptr)):
+            row = [0] * len(words[b])
+            for word, tag in zip(place[ptr[b]:ptr[b + 1]], tags, strict=True):
+                row[word - start[b]] = tag
+            found.append([Entity(s, e, kind, ' '.join(words[b][s:e]))
+                          for s, e, kind in spans_of_tags(row)])
+        return found
+
+
+class SequenceTagger(TaggingModel):
+    r"""Encoder → dropout → head: the text-only taggers.
+
+    Args:
+        encoder (TextEncoder): States of the text.
+        num_types (int): Number of types of mentions.
+        head (torch.nn.Module): A :class:`~mmgraph.nn.heads.CRFHead` or a
+            :class:`~mmgraph.nn.heads.SoftmaxHead`.
+        dropout (float): Before the head.
+    """
+    def __init__(
+        self,
+        encoder: TextEncoder,
+        num_types: int,
+        head: CRFHead | SoftmaxHead,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        self.num_types = num_types
+        self.encoder = encoder
+        self.dropout = nn.Dropout(dropout)
+        self.head = head
+
+    def forward(self, batch: Post) -> TagOutput:
+        x, word, ptr = word_states(batch, self.encoder(batch),
+                                   self.encoder.node_type)
+        return TagOutput(self.head(self.dropout(x)), word, ptr)
