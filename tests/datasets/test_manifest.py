@@ -1,7 +1,11 @@
 import pytest
 
 from mmgraph.datasets import Manifest
-from mmgraph.datasets.manifest import MNRE_MANIFEST, FileEntry
+from mmgraph.datasets.manifest import (
+    MNRE_MANIFEST,
+    TWITTER_MANIFEST,
+    FileEntry,
+)
 from mmgraph.errors import InputError
 
 
@@ -35,3 +39,15 @@ def test_published():
     assert {entry.version for entry in MNRE_MANIFEST.values()} == {'v1', 'v2'}
     assert all(entry.licence and entry.source
                for entry in MNRE_MANIFEST.values())
+
+
+def test_published_tweets():
+    assert len(TWITTER_MANIFEST) == 18
+    # The texts and the neighbour lists, by the corpus's description.
+    assert sum(entry.num_bytes for name, entry in TWITTER_MANIFEST.items()
+               if name.endswith('.txt')) == 10770804
+    assert {entry.version for entry in TWITTER_MANIFEST.values()} == {
+        '2015', '2017'}
+    assert all(name.startswith(f'twitter{entry.version}/')
+               and entry.licence and entry.source
+               for name, entry in TWITTER_MANIFEST.items())

@@ -1,4 +1,6 @@
+import hashlib
 import itertools
+import math
 import random
 from collections import Counter, defaultdict
 
@@ -8,10 +10,17 @@ import torch
 from torch_geometric.loader import DataLoader
 
 from mmgraph.data import Post, batch_view
+from mmgraph.datasets import _grammar as grammar
 from mmgraph.datasets.synthetic import SyntheticPosts
 from mmgraph.nn.align import StructuralAligner
+from mmgraph.parse.bio import bio_vocabulary, spans_of_tags
 
 MATCHES = ('word', 'matches', 'object')
+INTER = ('text', 'matches', 'image')
+SHOWN_AS = {'PER': {'man', 'woman'}, 'ORG': {'logo', 'banner'},
+            'LOC': {'skyline', 'tower'}, 'MISC': {'poster', 'screen'}}
+TYPE_OF = {label: kind for kind, labels in SHOWN_AS.items()
+           for label in labels}
 
 
 @pytest.fixture(scope='module')
@@ -279,8 +288,6 @@ def test_labels_are_known(dataset):
 
 def test_gold_matches(dataset):
     label = dataset.vocabularies['object']
-    shown_as = {'PER': {'man', 'woman'}, 'ORG': {'logo', 'banner'},
-                'LOC': {'skyline', 'tower'}, 'MISC': {'poster', 'screen'}}
     class_of_word = dataset.word_objects
     kinds = dataset.vocabularies['entity']
     for post in dataset:
@@ -291,11 +298,11 @@ def test_gold_matches(dataset):
         for w, o in zip(word, shown):
             found = label.to_label(int(post['object'].label_id[o]))
             if w in last:
-                assert found in shown_as[last[w]]
+                assert found in SHOWN_AS[last[w]]
             elif post.words[w] in class_of_word:
                 assert class_of_word[post.words[w]] == found
             else:  # a place beside the relation
-                assert found in shown_as['LOC']
+                assert found in SHOWN_AS['LOC']
 
 
 def test_irrelevant_images(dataset):
@@ -415,7 +422,408 @@ def test_draw(dataset):
     (dict(num_choices=4), r"'num_choices' must be 2 or 3 \(got 4\)"),
     (dict(distractors=4), r"'distractors' must be in \[0, 3\] \(got 4\)"),
     (dict(seed=-1), r"'seed' must not be negative \(got -1\)"),
+    (dict(cross=-0.5), r"'cross' must be in \[0, 1\] \(got -0.5\)"),
+    (dict(visual=0.5, irrelevant=0.2, cross=0.4),
+     r"'visual', 'irrelevant' and 'cross' must not exceed 1 together "
+     r'\(got 0.5 \+ 0.2 \+ 0.4\)'),
+    (dict(num_events=10), r"'num_events' must be a multiple of 4, .* and at "
+     r'least 8 \(got 10\)'),
+    (dict(num_events=4), r"'num_events' .* at least 8 \(got 4\)"),
 ])
 def test_wrong_arguments(kwargs, message):
     with pytest.raises(ValueError, match=message):
         SyntheticPosts(**kwargs)
+
+
+def discrete(dataset):
+    # What is no float: floats may differ in the last bit between machines.
+    digest = hashlib.sha256()
+    for post in dataset:
+        for name, store in sorted(post.to_dict().items(), key=str):
+            for key, value in sorted(store.items() if isinstance(store, dict)
+                                     else [('', store)]):
+                if isinstance(value, torch.Tensor):
+                    if value.is_floating_point() or key == 'tag_id':
+                        continue
+                    value = value.tolist()
+                digest.update(repr((name, key, value)).encode())
+    return digest.hexdigest()[:16]
+
+
+@pytest.mark.parametrize('kwargs,digest,total', [
+    (dict(num_posts=60), '45f4c7541b924bde', 17442.62965),
+    (dict(split='test', num_posts=40, irrelevant=0.2, seed=3),
+     'f982b62a6c191cd0', 12293.80778),
+    (dict(split='val', num_posts=30, visual=0.3, num_choices=3,
+          distractors=3, detector_noise=0.5, object_dim=8, seed=7),
+     '67ead6db3a433d19', 2089.31303),
+])
+def test_draws_are_those_of_the_first_release(kwargs, digest, total):
+    dataset = SyntheticPosts(**kwargs)
+    assert discrete(dataset) == digest
+    x = torch.cat([torch.cat([post['object'].x.flatten(),
+                              post['object'].box.flatten()])
+                   for post in dataset]).double()
+    assert float(x.abs().sum()) == pytest.approx(total, rel=1e-5)
+
+
+CROSS = dict(num_posts=800, visual=0.2, cross=0.5, seed=5)
+
+
+@pytest.fixture(scope='module')
+def crossed():
+    return {split: SyntheticPosts(split, **CROSS)
+            for split in ('train', 'val', 'test')}
+
+
+@pytest.mark.parametrize('name', ['plain', 'cross'])
+def test_tags_are_those_of_the_mentions(name, dataset, crossed):
+    dataset = dataset if name == 'plain' else crossed['test']
+    types = dataset.vocabularies['entity']
+    assert dataset.vocabularies['tag'] == bio_vocabulary(types)
+    for i, post in enumerate(dataset):
+        tags = post['word'].tag_id.tolist()
+        assert spans_of_tags(tags, 'strict') == sorted(post.entities)
+        assert len(tags) == len(post.words)
+        assert 'unknown' not in {types.to_label(kind)
+                                 for _, _, kind in post.entities}
+        assert torch.equal(dataset.post(i)['word'].tag_id, post['word'].tag_id)
+
+
+def aliases(dataset):
+    r"""Instance → (alias, its type, the text without it)."""
+    found = {}
+    for i in (dataset.text_events >= 0).nonzero().view(-1).tolist():
+        post = dataset[i]
+        at, = post['word'].cross.nonzero().view(-1).tolist()
+        kind, = [kind for start, end, kind in post.entities
+                 if (start, end) == (at, at + 1)]
+        words = tuple(post.words)
+        found[i] = (words[at], dataset.vocabularies['entity'].to_label(kind),
+                    words[:at] + ('<unk>', ) + words[at + 1:])
+    return found
+
+
+def shown_type(post, dataset):
+    r"""The one type that an image's objects show."""
+    names = dataset.vocabularies['object']
+    found = {TYPE_OF[label] for label in map(
+        names.to_label, post['object'].label_id.tolist()) if label in TYPE_OF}
+    return found.pop() if len(found) == 1 else None
+
+
+@pytest.mark.parametrize('cross,num_posts', [
+    (0.5, 800), (1.0, 803), (0.1, 57), (0.01, 50), (0.0, 10)])
+def test_cross_share(cross, num_posts):
+    dataset = SyntheticPosts(num_posts=num_posts, visual=0.0, cross=cross)
+    assert len(dataset) == num_posts
+    count = int((dataset.text_events >= 0).sum())
+    assert count % 4 == 0 and abs(count - cross * num_posts) < 4
+    assert dataset.cross_share == count / num_posts
+    if cross:
+        assert torch.equal(dataset.text_events >= 0, torch.tensor(
+            [bool(post['word'].cross.any()) for post in dataset]))
+        assert dataset[0]['region'].x.shape == (4, 64)
+    else:
+        assert 'region' not in dataset[0].node_types
+    assert torch.equal(dataset.image_events >= 0, dataset.text_events >= 0)
+
+
+def test_cross_twins(crossed):
+    dataset = crossed['train']
+    found, types = aliases(dataset), dataset.event_types
+    twins = defaultdict(list)
+    for i, (_, kind, rest) in found.items():
+        twins[rest].append(i)
+        assert types[dataset.text_events[i]] == kind
+        assert relation(dataset, dataset[i]) == 'None'
+        assert dataset.text_events[i] != dataset.image_events[i]
+    shown = Counter()
+    for group in twins.values():
+        assert len(group) == 4
+        assert sorted(found[i][1] for i in group) == sorted(set(types))
+        kind, = {types[dataset.image_events[i]] for i in group}
+        shown[kind] += 1
+        tags = [dataset[i]['word'] for i in group]
+        assert all(torch.equal(a.cross, tags[0].cross) for a in tags)
+        assert all(torch.equal(a.head, tags[0].head) for a in tags)
+    assert set(shown.values()) == {25}  # Balanced: 100 groups of 4 types.
+    for event in (dataset.text_events, dataset.image_events):
+        assert set(event[event >= 0].bincount().tolist()) == {10}
+
+
+@pytest.mark.parametrize('num_events', [8, 12, 16, 20])
+def test_no_image_shows_the_event_of_its_text(num_events):
+    dataset = SyntheticPosts(num_posts=400, visual=0.0, cross=1.0,
+                             num_events=num_events)
+    assert (dataset.text_events != dataset.image_events).all()
+    for event in (dataset.text_events, dataset.image_events):
+        count = event.bincount()
+        assert len(count) == num_events
+        assert count.max() - count.min() <= 4
+    # An image's event says nothing on the type of its text.
+    pair = dataset.image_events * 4 + dataset.text_events % 4
+    assert len(pair.unique()) > 3 * num_events
+
+
+def test_no_alias_occurs_twice(crossed):
+    words = {split: [word for word, _, _ in aliases(dataset).values()]
+             for split, dataset in crossed.items()}
+    every = sum(words.values(), [])
+    assert len(set(every)) == len(every) == 1200
+    known = crossed['train'].vocabularies['word']
+    assert not any(word in known for word in every)
+    # Nor does one of a split of another size.
+    larger = SyntheticPosts('test', 800, visual=0.0, cross=1.0, seed=5)
+    assert not ({word for word, _, _ in aliases(larger).values()}
+                & {*words['train'], *words['val']})
+
+
+def test_aliases_of_a_small_alphabet(monkeypatch):
+    # 256 words for 192 aliases: without care, some would be drawn twice.
+    monkeypatch.setattr(grammar, 'ALIAS_CONSONANTS', 'bd')
+    monkeypatch.setattr(grammar, 'ALIAS_VOWELS', 'ai')
+    found = [word for split in ('train', 'val', 'test') for word, _, _
+             in aliases(SyntheticPosts(split, 64, visual=0.0,
+                                       cross=1.0)).values()]
+    assert len(set(found)) == len(found) == 192
+
+
+def test_text_and_own_image_tell_no_type(crossed):
+    dataset = crossed['test']
+    found = aliases(dataset)
+    # Any function that knows the best answer to each text, or to each text
+    # together with what its own image shows, is right on a quarter, exactly.
+    for image in (False, True):
+        seen = defaultdict(Counter)
+        for i, (_, kind, rest) in found.items():
+            shown = shown_type(dataset[i], dataset) if image else None
+            assert not image or shown is not None
+            seen[rest, shown][kind] += 1
+        assert sum(max(c.values()) for c in seen.values()) == len(found) / 4
+    # And so is one that was fitted to the aliases of another split.
+    learned = {word: kind for word, kind, _
+               in aliases(crossed['train']).values()}
+    for kind in set(learned.values()):
+        right = sum(learned.get(word, kind) == gold
+                    for word, gold, _ in found.values())
+        assert right == len(found) / 4
+
+
+def test_letters_of_aliases_tell_no_type(crossed):
+    # Naive Bayes over letter pairs and places, fitted to two splits.
+    count = defaultdict(Counter)
+    for split in ('train', 'val'):
+        for word, kind, _ in aliases(crossed[split]).values():
+            count[kind].update(_letters(word))
+    found = aliases(crossed['test'])
+    right = sum(kind == max(count, key=lambda k: sum(
+        math.log(1 + count[k][feature]) for feature in _letters(word)))
+        for word, kind, _ in found.values())
+    error = (0.25 * 0.75 / len(found)) ** 0.5
+    assert abs(right / len(found) - 0.25) < 3 * error
+
+
+def _letters(word):
+    return [(i, word[i:i + 2]) for i in range(0, len(word), 2)] + [
+        (i, c) for i, c in enumerate(word)]
+
+
+def best_span_f1(dataset):
+    # Every subset size of groups of equal texts, by counting mentions.
+    plain, groups = 0, defaultdict(list)
+    found = aliases(dataset)
+    for i, post in enumerate(dataset):
+        plain += len(post.entities) - (i in found)
+        if i in found:
+            groups[found[i][2]].append(found[i][1])
+    gold = plain + sum(map(len, groups.values()))
+    answers = [sorted(((max(Counter(g).values()), len(g))
+                       for g in groups.values()), key=lambda p: p[1])]
+    best = 0.0
+    for m in range(len(groups) + 1):
+        hits = plain + sum(hit for hit, _ in answers[0][:m])
+        said = plain + sum(size for _, size in answers[0][:m])
+        precision, recall = hits / said, hits / gold
+        best = max(best, 2 * precision * recall / (precision + recall))
+    return best
+
+
+def test_text_only_span_ceiling(crossed):
+    dataset = crossed['test']
+    assert dataset.text_only_span_ceiling == pytest.approx(6 / 7)
+    assert dataset.text_only_span_ceiling == pytest.approx(
+        best_span_f1(dataset))
+    for size in (91, 400, 700):  # Groups of one to four twins.
+        part = dataset[:size]
+        assert part.cross_share != 0.5
+        assert part.text_only_span_ceiling == pytest.approx(
+            best_span_f1(part))
+    every = SyntheticPosts(num_posts=40, visual=0.0, cross=1.0)
+    assert every.text_only_span_ceiling == pytest.approx(best_span_f1(every))
+    assert every.text_only_span_ceiling == pytest.approx(2 / 3)
+    assert SyntheticPosts(num_posts=10).text_only_span_ceiling == 1.0
+    # The relation of a cross post is told by its text.
+    assert dataset.text_only_ceiling == pytest.approx(1 - 0.2 / 2)
+
+
+def test_cross_posts_are_valid(crossed):
+    for post in crossed['train']:
+        post.validate()
+        assert 6 <= len(post.words) <= 25
+        _trees_have_no_cycle(post['word'].head.tolist())
+        if post['word'].cross.any():
+            assert not post['image'].relevant and not post['image'].decides
+            assert post[MATCHES].num_edges == 0
+    assert '400 cross' in repr(crossed['train'])
+    batch = next(iter(DataLoader(crossed['train'], batch_size=16)))
+    assert batch['region'].x.shape == (64, 64)
+    assert same(batch.to_data_list(), list(crossed['train'][:16]))
+
+
+def prototypes(dataset):
+    r"""The classes of objects and what each looks like without noise."""
+    labels = dataset.vocabularies['object']
+    clean = SyntheticPosts(num_posts=300, detector_noise=0.0,
+                           seed=dataset.seed, object_dim=dataset.object_dim)
+    found = {int(i): x for post in clean
+             for i, x in zip(post['object'].label_id, post['object'].x)}
+    assert len(found) == len(labels)
+    return list(labels), torch.stack([found[i] for i in range(len(labels))])
+
+
+def decode(x, labels, table):
+    r"""The class that each region shows, :obj:`None` for nothing."""
+    nearest = torch.cdist(x, table).argmin(1).tolist()
+    return [None if float(row.norm()) < 4 else labels[i]
+            for row, i in zip(x, nearest)]
+
+
+@pytest.mark.parametrize('noise', [0.0, 0.3])
+def test_regions_show_objects(noise):
+    dataset = SyntheticPosts(num_posts=200, visual=0.2, cross=0.5,
+                             detector_noise=noise)
+    labels, table = prototypes(dataset)
+    more = 0
+    for i, post in enumerate(dataset):
+        own = [labels[j] for j in post['object'].label_id.tolist()]
+        cells = [cell for cell in decode(post['region'].x, labels, table)
+                 if cell is not None]
+        assert len(cells) == min(4, len(own))
+        assert not Counter(cells) - Counter(own)
+        if dataset.text_events[i] >= 0:
+            kind = dataset.event_types[dataset.image_events[i]]
+            assert shown_type(post, dataset) == kind
+            assert sum(cell in SHOWN_AS[kind] for cell in cells) == 2
+            more += len(own) > 4
+    assert (more > 0) == (noise > 0)
+
+
+def test_cross_does_not_depend_on_the_image():
+    first = SyntheticPosts(num_posts=80, visual=0.2, cross=0.5)
+    second = SyntheticPosts(num_posts=80, visual=0.2, cross=0.5,
+                            detector_noise=0.4, distractors=3, object_dim=8)
+    assert [p.words for p in first] == [p.words for p in second]
+    assert torch.equal(first.text_events, second.text_events)
+    assert torch.equal(first.image_events, second.image_events)
+
+
+def events_of(crossed):
+    parts = [crossed[split] for split in ('train', 'val', 'test')]
+    return (torch.cat([part.text_events for part in parts]),
+            torch.cat([part.image_events for part in parts]))
+
+
+def votes(graph, crossed):
+    r"""Share of aliases whose type most regions of the neighbours show."""
+    dataset = crossed['train']
+    labels, table = prototypes(dataset)
+    x = graph['image'].x
+    cells = decode(x.view(-1, x.size(-1)), labels, table)
+    shown = [Counter(TYPE_OF[c] for c in cells[i:i + x.size(1)]
+                     if c in TYPE_OF) for i in range(0, len(cells), x.size(1))]
+    event, _ = events_of(crossed)
+    vote = defaultdict(Counter)
+    for query, image in graph[INTER].edge_index.t().tolist():
+        vote[query].update(shown[image])
+    right = total = 0
+    for query in (event >= 0).nonzero().view(-1).tolist():
+        total += 1
+        gold = dataset.event_types[event[query]]
+        right += bool(vote[query]) and vote[query].most_common(
+            1)[0][0] == gold
+    return right / total, total
+
+
+@pytest.mark.parametrize('pool', ['all', 'train'])
+def test_neighbours_tell_every_type(pool, crossed):
+    graph = crossed['test'].relation_graph(pool=pool)
+    graph.validate()
+    assert graph[INTER].num_edges == 5 * 2400  # Enough for everybody.
+    assert votes(graph, crossed) == (1.0, 1200)
+    query, image = graph[INTER].edge_index
+    assert not (query == image).any()  # Own images
+    assert (graph['image'].train_mask[image].all()) == (pool == 'train')
+    # Anybody else's neighbours tell nothing.
+    right, total = votes(graph.shuffled(seed=0), crossed)
+    error = (0.25 * 0.75 / total) ** 0.5
+    assert abs(right - 0.25) < 4 * error
+
+
+def test_relation_graph(crossed):
+    graph = crossed['val'].relation_graph(k=3, threshold=0.7)
+    posts = [post for part in crossed.values() for post in part]
+    for kind in ('text', 'image'):
+        assert graph[kind].post_id == [post.post_id for post in posts]
+        for i, split in enumerate(crossed):
+            mask = torch.zeros(2400, dtype=torch.bool)
+            mask[800 * i:800 * (i + 1)] = True
+            assert torch.equal(graph[kind][f'{split}_mask'], mask)
+    assert torch.equal(graph['text'].image_index, torch.arange(2400))
+    assert 'x' not in graph['text']
+    assert torch.equal(graph['image'].x, torch.stack(
+        [post['region'].x for post in posts]))
+    # Only texts about an event have anything in common with an image.
+    event, shown = events_of(crossed)
+    query, image = graph[INTER].edge_index
+    assert torch.equal(query.bincount(minlength=2400) == 3, event >= 0)
+    assert torch.equal(event[query], shown[image])
+    # Images are compared by the scores of their objects.
+    scores = torch.zeros(2400, len(crossed['val'].vocabularies['object']))
+    for i, post in enumerate(posts):
+        for j, s in zip(post['object'].label_id, post['object'].score):
+            scores[i, j] = max(scores[i, j], s)
+    intra = graph['image', 'resembles', 'image']
+    row, col = intra.edge_index
+    assert torch.allclose(intra.edge_weight, torch.cosine_similarity(
+        scores[row], scores[col]), atol=1e-5)
+    # A slice knows the whole corpus, and so does every split.
+    other = crossed['train'][:7].relation_graph(k=3, threshold=0.7)
+    assert torch.equal(other[INTER].edge_index, graph[INTER].edge_index)
+    assert torch.equal(other['image'].x, graph['image'].x)
+
+
+def test_noise_on_keys():
+    kwargs = dict(num_posts=120, visual=0.0, cross=1.0, num_events=12)
+    event, shown = events_of({split: SyntheticPosts(split, **kwargs)
+                              for split in ('train', 'val', 'test')})
+    dataset = SyntheticPosts(**kwargs)
+    before = (_numpy_state(), torch.get_rng_state())
+    share = []
+    for noise in (0.0, 1.5, 3.0, 50.0):
+        query, image = dataset.relation_graph(noise=noise)[INTER].edge_index
+        right = (event[query] == shown[image])[event[query] >= 0]
+        share.append(float(right.float().mean()))
+    assert share[0] == 1.0 and share[3] < 0.15
+    assert share == sorted(share, reverse=True) and len(set(share)) == 4
+    assert _numpy_state() == before[0]
+    assert torch.equal(torch.get_rng_state(), before[1])
+
+
+def test_wrong_relation_graph(dataset, crossed):
+    with pytest.raises(ValueError, match=r"'cross' must be positive.*0.0\)"):
+        dataset.relation_graph()
+    with pytest.raises(ValueError, match="'noise' must not be negative"):
+        crossed['val'].relation_graph(noise=-1.0)
+    with pytest.raises(ValueError, match="'pool' must be one of"):
+        crossed['val'].relation_graph(pool='tset')

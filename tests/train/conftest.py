@@ -35,7 +35,7 @@ def _tiny_run(seed=0, num_posts=60, **kwargs):
         encoder = CharWordEncoder(data.words, word_dim=8, hidden_channels=8)
         model = MEGA(encoder, data.num_relations, object_channels=8,
                      hidden_channels=16, aligner=StructuralAligner())
-        module = PostModule(model, data.relations, data.negative, lr=4e-3,
+        module = PostModule(model, data.vocabularies, data.negative, lr=4e-3,
                             warmup_steps=3)
     return module, data
 

@@ -65,7 +65,8 @@ def test_round_trip(make, tmp_path):
     assert type(found) is type(model) and not found.training
     assert torch.equal(logits(found, batch), expected)
     assert vocabularies == data.vocabularies
-    assert vocabularies['relation'].scheme == data.relations.scheme
+    relations = data.vocabularies['relation']
+    assert vocabularies['relation'].scheme == relations.scheme
     assert found.get_config() == model.get_config()
     # A saved model can be trained and saved again.
     found.train().loss(found(batch), batch).backward()

@@ -49,8 +49,8 @@ def test_predict_split():
 
 
 def test_vocabularies(data):
-    assert data.relations == data.dataset.vocabularies['relation']
-    assert data.num_relations == len(data.relations)
+    assert data.num_relations == len(data.vocabularies['relation'])
+    assert data.num_types == len(data.vocabularies['entity'])
     assert data.negative == 'None'
     assert data.vocabularies is data.dataset.vocabularies
     assert data.tokenizer is None

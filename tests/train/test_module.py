@@ -11,13 +11,15 @@ from mmgraph.models.mre import MEGA
 from mmgraph.nn.encoders import TransformerTextEncoder
 from mmgraph.train import PostModule
 
-RELATIONS = Vocabulary(['None', 'peer', 'parent'])
+VOCABULARIES = dict(relation=Vocabulary(['None', 'peer', 'parent']))
 TINY = dict(model_type='bert', hidden_size=8, num_hidden_layers=1,
             num_attention_heads=2, intermediate_size=8, vocab_size=30)
 
 
 def make(model=None, total=100, max_epochs=1, max_steps=-1, **kwargs):
-    module = PostModule(model or nn.Linear(2, 2), RELATIONS, 'None', **kwargs)
+    model = nn.Linear(2, 2) if model is None else model
+    model.task = 'relation'
+    module = PostModule(model, VOCABULARIES, 'None', **kwargs)
     module._trainer = SimpleNamespace(
         estimated_stepping_batches=total, max_epochs=max_epochs,
         max_steps=max_steps)
@@ -185,7 +187,8 @@ def test_predictions(tiny_run):
         head = row['head']
         assert head['text'] == ' '.join(
             row['words'][head['start']:head['end']])
-        assert row['relation'] in data.relations and 0 <= row['score'] <= 1
+        assert row['relation'] in data.vocabularies['relation']
+        assert 0 <= row['score'] <= 1
 
 
 def checkpoint_of(module):
@@ -199,7 +202,8 @@ def test_checkpoint_holds_what_belongs_to_it(tiny_run):
     module, data = tiny_run()
     saved = checkpoint_of(module)['mmgraph']
     assert saved['version'] == mmgraph.__version__
-    assert Vocabulary.from_dict(saved['relations']) == data.relations
+    assert (Vocabulary.from_dict(saved['labels'])
+            == data.vocabularies['relation'])
     assert saved['model'] == module.model.get_config()
     module.on_load_checkpoint(checkpoint_of(module))
 
@@ -208,8 +212,8 @@ def test_checkpoints_that_do_not_fit(tiny_run):
     module, data = tiny_run()
     with pytest.raises(InputError, match='not a checkpoint of mmgraph'):
         module.on_load_checkpoint({'state_dict': {}})
-    other = PostModule(module.model, RELATIONS)
-    with pytest.raises(InputError, match=r'trained on other relations \(3: '
+    other = PostModule(module.model, VOCABULARIES)
+    with pytest.raises(InputError, match=r'trained on other labels \(3: '
                                          r'None, peer, parent, …\) than this'):
         module.on_load_checkpoint(checkpoint_of(other))
     words = tiny_run(num_posts=30)[0]
@@ -218,7 +222,7 @@ def test_checkpoints_that_do_not_fit(tiny_run):
 
     def remodel(**kwargs):
         return PostModule(MEGA(module.model.encoder, data.num_relations,
-                               **kwargs), data.relations)
+                               **kwargs), data.vocabularies)
 
     shape = remodel(object_channels=8, hidden_channels=24,
                     aligner=module.model.aligner)
