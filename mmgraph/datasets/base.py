@@ -13,6 +13,7 @@ from torch_geometric.data.separate import separate
 from torch_geometric.transforms import BaseTransform
 
 from mmgraph.data import Post, RelationGraph, Vocabulary
+from mmgraph.errors import InputError
 from mmgraph.typing import Split
 from mmgraph.utils import atomic_path, cache_dir
 
@@ -198,9 +199,9 @@ class PostDataset(Dataset):
             **options: What the corpus itself lets one choose.
 
         Raises:
-            ValueError: If no relations across the posts are known.
+            InputError: If no relations across the posts are known.
         """
-        raise ValueError(
+        raise InputError(
             f"'{type(self).__name__}' knows no relations across its posts; "
             f'build a RelationGraph from features '
             f'(RelationGraph.from_features)')
