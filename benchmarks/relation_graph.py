@@ -11,8 +11,8 @@ Methods: ``mmgraph`` (exact), ``mmgraph, index`` (inverted file of faiss),
 anonymous memory above what the process held before, as sampled (pages of the
 mapped files, which the system can take back, are left out). Recall is the
 share of the exact five neighbours that are found, over 1,000 texts and 1,000
-images. From a million posts on exact methods run on a sample of the queries;
-their time is extrapolated and marked with ``~``.
+images. From a million posts on (peers: from a hundred thousand) a sample of
+the queries is run; the time for all is extrapolated and marked with ``~``.
 
 ``train``: batches of 32 of 2,048 texts with their neighbours within two hops
 (``RelationLoader``), and an epoch of training two layers on them, as the
@@ -47,17 +47,20 @@ from mmgraph.data.neighbours import Keys, Pool, distinct_rows, nearest
 RESULT = Path(__file__).parent / 'results' / 'relation_graph.json'
 SIZES = [1_000, 10_000, 100_000, 1_000_000]
 K, DIM, CLUSTER, NOISE = 5, 512, 50, 0.8
-#: Posts from which on exact methods run on a sample of this many queries of
-#: each relation, and queries over which recall is measured.
-SAMPLE_FROM, SAMPLE, RECALL = 1_000_000, 8_192, 1_000
+#: Posts from which on a method runs on a sample of this many queries of each
+#: relation, and queries over which recall is measured.
+SAMPLE_FROM = dict(exact=10**6, index=10**6, flat=10**5, sklearn=10**5)
+SAMPLE = dict(exact=8_192, index=8_192, flat=2_048, sklearn=2_048)
+RECALL = 1_000
 BATCHES, BATCH, HOPS, HIDDEN = 64, 32, 2, 64
 METHODS = {'exact': 'mmgraph', 'index': 'mmgraph, index',
            'flat': 'faiss flat', 'sklearn': 'scikit-learn'}
 COLUMNS = ['posts', 'method', 'CPU s', 'x mmgraph', 'peak GiB', 'recall@5']
-TRAIN_COLUMNS = ['posts', 'ms a batch to gather', 'epoch, CPU s',
-                 'x 1,000 posts']
+TRAIN_COLUMNS = ['posts', 'images a batch', 'ms to gather a batch',
+                 'epoch, CPU s', 'x smallest']
 
 Arrays = tuple[Any, Any]
+Ready = Callable[[], None]
 
 
 # Features ####################################################################
@@ -88,11 +91,13 @@ def load(folder: Path) -> Arrays:
 
 # Methods #####################################################################
 #
-# Each takes features and, for a sample, rows of queries; each gives the rows
-# that were found by texts and by images, [Q, 5].
+# Each takes features, for a sample rows of queries, and what to call once it
+# has done what does not depend on the queries; each gives the rows that were
+# found by texts and by images, [Q, 5].
 
 
-def ours(text: Any, image: Any, rows: Any, index: str) -> Arrays:
+def ours(text: Any, image: Any, rows: Any, ready: Ready,
+         index: str) -> Arrays:
     if rows is None:
         graph = RelationGraph.from_features(text, image, k=K, index=index,
                                             log=False)
@@ -102,8 +107,11 @@ def ours(text: Any, image: Any, rows: Any, index: str) -> Arrays:
     keys = Keys(image, 'image_x')
     everything = np.arange(len(image))
     pool = Pool(keys, everything, distinct_rows(image).group)
+    texts = Keys(text, 'text_x')
+    nearest(keys, rows[:1], pool, K, index=index)  # builds the index
+    ready()
     found = [nearest(queries, rows, pool, K, own=rows, index=index)
-             for queries in (Keys(text, 'text_x'), keys)]
+             for queries in (texts, keys)]
     return found[0][1].reshape(-1, K), found[1][1].reshape(-1, K)
 
 
@@ -114,7 +122,7 @@ def others(found: Any, rows: Any) -> Any:
     return found[keep].reshape(-1, K)
 
 
-def flat(text: Any, image: Any, rows: Any) -> Arrays:
+def flat(text: Any, image: Any, rows: Any, ready: Ready) -> Arrays:
     import faiss
     faiss.omp_set_num_threads(1)
     index = faiss.IndexFlatIP(DIM)
@@ -127,6 +135,7 @@ def flat(text: Any, image: Any, rows: Any) -> Arrays:
 
     for block in blocks(image):
         index.add(block)
+    ready()
     if rows is not None:
         text, image = text[rows], image[rows]
     rows = np.arange(len(image)) if rows is None else rows
@@ -136,10 +145,11 @@ def flat(text: Any, image: Any, rows: Any) -> Arrays:
     return others(out[0], rows), others(out[1], rows)
 
 
-def scikit(text: Any, image: Any, rows: Any) -> Arrays:
+def scikit(text: Any, image: Any, rows: Any, ready: Ready) -> Arrays:
     from sklearn.neighbors import NearestNeighbors
     model = NearestNeighbors(n_neighbors=K + 1, algorithm='brute',
                              metric='cosine').fit(image)
+    ready()
     if rows is not None:
         text, image = text[rows], image[rows]
     rows = np.arange(len(image)) if rows is None else rows
@@ -147,16 +157,12 @@ def scikit(text: Any, image: Any, rows: Any) -> Arrays:
             others(model.kneighbors(image, return_distance=False), rows))
 
 
-RUN: dict[str, Callable[[Any, Any, Any], Arrays]] = {
+RUN: dict[str, Callable[[Any, Any, Any, Ready], Arrays]] = {
     'exact': lambda *args: ours(*args, 'exact'),
     'index': lambda *args: ours(*args, 'faiss'),
     'flat': flat,
     'sklearn': scikit,
 }
-
-
-def sampled(method: str, number: int) -> bool:
-    return number >= SAMPLE_FROM and method != 'index'
 
 
 def recall_rows(number: int) -> Any:
@@ -231,29 +237,27 @@ def child(kind: str, method: str, folder: Path) -> dict[str, Any]:
         return train(folder)
     rng = np.random.default_rng(0)
     tiny = rng.standard_normal((300, DIM), dtype=np.float32)
-    RUN[method](tiny, tiny, None)  # imports, kernels
+    RUN[method](tiny, tiny, None, lambda: None)  # imports, kernels
     text, image = load(folder)
     number = len(image)
     rows = None
-    if sampled(method, number):
-        more = np.setdiff1d(np.random.default_rng(2).permutation(
-            number)[:SAMPLE], recall_rows(number))
-        rows = np.sort(np.concatenate([recall_rows(number), more])[:SAMPLE])
+    if number >= SAMPLE_FROM[method]:
+        more = np.random.default_rng(2).permutation(number)[:SAMPLE[method]]
+        rows = np.sort(np.concatenate([recall_rows(number), np.setdiff1d(
+            more, recall_rows(number))])[:SAMPLE[method]])
     peak = Peak()
     peak.start()
     cpu, wall = time.process_time(), time.perf_counter()
-    if rows is not None:  # what is done once, whatever the queries
-        RUN[method](text, image, rows[:1])
-        once = time.process_time() - cpu
-        cpu, wall = time.process_time(), time.perf_counter()
-    found = RUN[method](text, image, rows)
-    spent = time.process_time() - cpu
-    out: dict[str, Any] = dict(
-        cpu=spent if rows is None else once + (spent - once) * number / len(
-            rows),
-        wall=time.perf_counter() - wall, peak=peak.close())
+    once: list[float] = [cpu]
+    found = RUN[method](text, image, rows,
+                        lambda: once.append(time.process_time()))
+    end = time.process_time()
+    out: dict[str, Any] = dict(cpu=end - cpu, wall=time.perf_counter() - wall,
+                               peak=peak.close())
     if rows is not None:
-        out.update(sample=len(rows), cpu_sample=spent, cpu_once=once)
+        scale = number / len(rows)
+        out.update(cpu=once[-1] - cpu + (end - once[-1]) * scale,
+                   sample=len(rows), cpu_sample=end - cpu)
     out['recall'] = recall(found, rows, folder)
     return out
 
@@ -292,8 +296,7 @@ def train(folder: Path) -> dict[str, Any]:
     gather, epoch = [], []
     for turn in range(4):
         start = time.process_time()
-        for _ in loader:
-            pass
+        images = [batch['image'].num_nodes for batch in loader]
         middle = time.process_time()
         for batch in loader:
             store = batch['image', 'resembles', 'image']
@@ -308,7 +311,8 @@ def train(folder: Path) -> dict[str, Any]:
             gather.append(middle - start)
             epoch.append(time.process_time() - middle)
     batches = len(loader)
-    return dict(gather=float(np.median(gather)) / batches,
+    return dict(images=float(np.mean(images)),
+                gather=float(np.median(gather)) / batches,
                 epoch=float(np.median(epoch)) * BATCHES / batches)
 
 
@@ -375,29 +379,33 @@ def render(runs: list[dict[str, Any]]) -> dict[str, Any]:
             *head, f"{mark}{r['cpu']:.3g}",
             '' if exact is None else f"{r['cpu'] / exact:.2f}",
             f"{r['peak']:.2f}", f"{r['recall']:.4f}"])
-    first = next((r['epoch'] for r in of(runs, 'train') if 'epoch' in r), 1)
-    more = [[f"{r['posts']:,}", f"{r['gather'] * 1e3:.2f}",
-             f"{r['epoch']:.2f}", f"{r['epoch'] / first:.2f}"]
-            for r in of(runs, 'train') if 'epoch' in r]
     return dict(
         title='Corpus graphs: five neighbours of each text and each image, '
               '512 channels',
         columns=COLUMNS, rows=rows,
         notes=f'{processor()}, one thread. Seeded Gaussian clusters of about '
               f'{CLUSTER} posts, noise {NOISE:g} (not real features). '
-              f'Times marked ~ are extrapolated from {SAMPLE:,} queries a '
-              f'relation. Peak memory is anonymous memory above that before '
-              f'the run. Where the CPU has matrix units, exact search compares '
-              f'in half precision first and settles what that leaves open in '
-              f'double precision.',
-        tables=[dict(
-            title=f'Training on a corpus graph: {BATCHES * BATCH:,} texts, '
-                  f'batches of {BATCH}, {HOPS} hops',
-            columns=TRAIN_COLUMNS, rows=more,
-            notes='Neighbours from anywhere in the corpus, features read from '
-                  'a mapped file. A corpus of 1,000 has fewer texts to load: '
-                  'its epoch is scaled to as many batches, and its '
-                  'neighbourhoods overlap.')])
+              f'Times marked ~ are extrapolated from {SAMPLE["exact"]:,} '
+              f'(peers: {SAMPLE["flat"]:,}) queries a relation. '
+              f'Peak memory is anonymous memory above that before the run. '
+              f'Where the CPU has matrix units, exact search of large pools '
+              f'compares in half precision first and settles what that '
+              f'leaves open in double precision.')
+
+
+def render_train(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    mine = [r for r in of(runs, 'train') if 'epoch' in r]
+    rows = [[f"{r['posts']:,}", f"{r['images']:.0f}",
+             f"{r['gather'] * 1e3:.2f}", f"{r['epoch']:.2f}",
+             f"{r['epoch'] / mine[0]['epoch']:.2f}"] for r in mine]
+    return dict(
+        title=f'Training on a corpus graph: {BATCHES * BATCH:,} texts, '
+              f'batches of {BATCH}, {HOPS} hops',
+        columns=TRAIN_COLUMNS, rows=rows,
+        notes='CPU time of one thread. Neighbours come from anywhere in the '
+              'corpus, features from a mapped file. In a small corpus the '
+              'neighbourhoods of a batch overlap, and it has fewer texts to '
+              'load: its epoch is scaled to as many batches.')
 
 
 def plot(runs: list[dict[str, Any]], folder: Path) -> list[Path]:
@@ -439,15 +447,13 @@ def plot(runs: list[dict[str, Any]], folder: Path) -> list[Path]:
 
 
 def show(table: dict[str, Any]) -> None:
-    for part in (table, *table['tables']):
-        rows = [part['columns'], *part['rows']]
-        widths = [max(len(row[i]) for row in rows)
-                  for i in range(len(rows[0]))]
-        print(f"\n{part['title']}\n")
-        for row in rows:
-            print('  '.join(f'{cell:<{width}}' for cell, width in
-                            zip(row, widths)).rstrip())
-        print(f"\n{part['notes']}")
+    rows = [table['columns'], *table['rows']]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    print(f"\n{table['title']}\n")
+    for row in rows:
+        print('  '.join(f'{cell:<{width}}' for cell, width in
+                        zip(row, widths)).rstrip())
+    print(f"\n{table['notes']}")
 
 
 # All runs ####################################################################
@@ -506,6 +512,8 @@ def main(argv: list[str] | None = None) -> int:
             system=platform.platform(), python=platform.python_version(),
             torch=torch.__version__, mmgraph=mmgraph.__version__))
         write_json(args.output, result)
+        more = args.output.with_name(f'{args.output.stem}_training.json')
+        write_json(more, render_train(runs))
 
     plan = [] if args.render else [
         (size, kind, method) for size in sorted(args.sizes)
@@ -527,8 +535,8 @@ def main(argv: list[str] | None = None) -> int:
                 f'{key}: {value}' for key, value in out.items()), flush=True)
             runs.append(dict(posts=size, kind=kind, method=method, **out))
             write()
-    table = render(runs)
-    show(table)
+    show(render(runs))
+    show(render_train(runs))
     write()
     if args.output is not None:
         for path in plot(runs, args.output.parent):

@@ -25,8 +25,10 @@ _PROBES = 32
 #: Points that are compared with a block of queries at once, and the most of
 #: them that share one maximum.
 _STEP, _SEGMENT = 4096, 64
+#: Points from which on half precision pays.
+_HALF = 8192
 #: Numbers gathered at once to compute exact similarities.
-_GATHER = 2**21
+_GATHER = 2**18
 #: Bytes of prepared points that are kept for the next block of queries.
 _KEEP = 2**30
 
@@ -335,12 +337,14 @@ def _rounded(x: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     return out, (x - out.float()).norm(dim=1)
 
 
-def _coarse_dtype() -> torch.dtype:
-    r"""What products of blocks are computed in: half precision where the CPU
-    has matrix units for it (six times faster), else single.
+def _coarse_dtype(number: int) -> torch.dtype:
+    r"""What products with so many points are computed in: half precision
+    where the CPU has matrix units for it (six times faster) and that pays for
+    what is computed again, else single.
     """
     test = getattr(torch.cpu, '_is_amx_tile_supported', None)
-    return torch.bfloat16 if test is not None and test() else torch.float32
+    half = number >= _HALF and test is not None and test()
+    return torch.bfloat16 if half else torch.float32
 
 
 def nearest(
@@ -512,7 +516,7 @@ class _Exact:
     r"""All groups that may be among the best of a block of queries."""
     def __init__(self, queries: Keys, pool: Pool) -> None:
         self.queries, self.pool = queries, pool
-        self.dtype = _coarse_dtype()
+        self.dtype = _coarse_dtype(len(pool))
         # Sums of products in single precision, in any order; TF32 and the
         # like keep fewer bits of what is multiplied.
         single = torch.get_float32_matmul_precision() == 'highest'

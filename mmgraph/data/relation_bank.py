@@ -322,11 +322,10 @@ class RelationBank:
             return None
         known = self.text_hash.numpy()
         wanted = row_hashes(text.table).view(np.int64)
-        # Rows of zeros are empty texts, which tell of nothing.
-        wanted, zero = wanted.copy(), text.length.numpy() == 0
         low = np.searchsorted(known, wanted)
         size = np.searchsorted(known, wanted, side='right') - low
-        size[zero] = 0
+        # Rows of zeros are empty texts, which tell of nothing.
+        size[text.length.numpy() == 0] = 0
         row = np.repeat(np.arange(len(wanted)), size)
         entry = np.arange(len(row)) + np.repeat(
             low - (np.cumsum(size) - size), size)

@@ -1,6 +1,6 @@
 """A corpus as a graph: which images of other posts a post is related to."""
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -30,6 +30,9 @@ RESEMBLES = ('image', 'resembles', 'image')
 
 _SPLITS = ('train', 'val', 'test')
 _MASKS = tuple(f'{split}_mask' for split in _SPLITS)
+
+#: Rounds of swaps of the control.
+_SWAPS = 30
 
 Splits = Sequence[str | int | None] | Tensor | np.ndarray
 
@@ -268,7 +271,7 @@ class RelationGraph(HeteroData):
                          pooled(graph['image']), own, log)
         rows = np.arange(len(image))
         inter = bank.match(text, own if exclude_own else None,
-                           np.where(own < 0, -1, group[own]), log)
+                           np.append(group, -1)[own], log)
         intra = bank.resemble(image, types, rows, group, log)
         graph._set_edges(MATCHES, *inter)
         graph._set_edges(RESEMBLES, *intra)
@@ -483,9 +486,9 @@ class RelationGraph(HeteroData):
 
         Neighbours are permuted among the edges of each relation that join the
         same splits. Degrees of queries *and* of images (hubs remain hubs),
-        weights and the leakage between splits thus stay what they are. Where
-        a query would get an image twice, or an own one, edges are swapped
-        again, as far as the hubs leave a choice.
+        weights and the leakage between splits thus stay what they are, and no
+        query gets an image twice or its own. Where hubs leave little choice,
+        a part of the neighbours is still the right one by chance.
 
         Args:
             seed (int, optional): Seed of the permutation.
@@ -497,10 +500,7 @@ class RelationGraph(HeteroData):
             row, col = self[relation].edge_index.cpu().numpy()
             kind = (4 * self._split(relation[0])[row]
                     + self._split('image')[col])
-            own = (np.arange(self['image'].num_nodes)
-                   if relation == RESEMBLES
-                   else self['text'].image_index.cpu().numpy())
-            col = _permute(row, col, kind, own, rng)
+            col = _permute(row, col, kind, self._own(relation[0]), rng)
             # Ranks stay where they are: weights keep their order.
             graph[relation].edge_index = torch.from_numpy(
                 np.stack([row, col])).to(self[relation].edge_index.device)
@@ -575,7 +575,7 @@ class RelationGraph(HeteroData):
         if text_image is None and (text_id is None or image_id is None):
             alike = text_id is image_id and len(text) == len(image)
             text_image = range(len(text)) if alike else [-1] * len(text)
-        added = self._nodes(len(text), len(image), *ids, text_image,
+        added = self._nodes(len(text), len(image), ids[0], ids[1], text_image,
                             text_split, None)
         for store, keys, value, count in (
                 ('text', text, text_features, len(text)),
@@ -596,8 +596,7 @@ class RelationGraph(HeteroData):
             added[store].x = value.to(old)
         own = added['text'].image_index
         group = bank.equals(image)
-        inter = bank.match(text, None, np.where(
-            own < 0, -1, np.append(group, -1)[own]), log)
+        inter = bank.match(text, None, np.append(group, -1)[own.numpy()], log)
         intra = bank.resemble(image, types, None, group, log)
 
         graph = self.__copy__()
@@ -836,7 +835,7 @@ class RelationGraph(HeteroData):
                 relation[1], self[relation].edge_index.cpu().numpy(),
                 self[relation].edge_weight.cpu().numpy(), asked,
                 self._split(kind), self._split('image'),
-                same=kind == 'image'))
+                same=relation == RESEMBLES))
         return RelationReport(*parts)
 
     def _split(self, kind: str) -> Any:
@@ -845,6 +844,11 @@ class RelationGraph(HeteroData):
         for i in reversed(range(3)):
             code[self[kind][_MASKS[i]].cpu().numpy()] = i
         return code
+
+    def _own(self, kind: str) -> Any:
+        r"""The own image of each node."""
+        return (np.arange(self['image'].num_nodes) if kind == 'image'
+                else self['text'].image_index.cpu().numpy())
 
     def validate(self, raise_on_error: bool = True) -> bool:
         r"""Checks positions, order, ids, masks and numbers; see
@@ -897,12 +901,6 @@ class RelationGraph(HeteroData):
                 f'{self[RESEMBLES].num_edges} resembles{most})')
 
 
-class _Edges(NamedTuple):
-    row: Any
-    col: Any
-    weight: Any
-
-
 def _take(
     row: Any,
     col: Any,
@@ -912,7 +910,7 @@ def _take(
     threshold: float | None,
     drop_zero: bool,
     relation: tuple[str, str, str],
-) -> _Edges:
+) -> tuple[Any, Any, Any]:
     r"""The first :obj:`k` of each list, by query."""
     if not np.isfinite(weight).all():
         raise ValueError(f"scores of '{relation[1]}' must be finite (got "
@@ -927,12 +925,15 @@ def _take(
         keep &= weight >= threshold
     if drop_zero:
         keep &= weight != 0
-    return _Edges(row[keep], col[keep], weight[keep])
+    return row[keep], col[keep], weight[keep]
 
 
 def _permute(row: Any, col: Any, kind: Any, own: Any, rng: Any) -> Any:
-    r"""Targets permuted among edges of the same kind."""
-    def faults(col: Any) -> Any:
+    r"""Targets permuted among edges of the same kind, by rounds of random
+    swaps from which those that join a pair twice are taken back. Rounds of
+    disjoint swaps mix in a number that grows with the logarithm of edges.
+    """
+    def faulty(col: Any) -> Any:
         wrong = own[row] == col
         order = np.lexsort((col, row))
         twice = np.flatnonzero((row[order][1:] == row[order][:-1])
@@ -940,29 +941,20 @@ def _permute(row: Any, col: Any, kind: Any, own: Any, rng: Any) -> Any:
         wrong[order[twice]] = wrong[order[twice + 1]] = True
         return wrong
 
-    order = np.argsort(kind, kind='stable')
-    start = np.searchsorted(kind[order], np.arange(17))
-    col = col.copy()
-    col[order] = col[np.lexsort((rng.random(len(col)), kind))]
-    for _ in range(100):
-        wrong = faults(col)
-        left = np.flatnonzero(wrong)
-        if len(left) == 0:
-            break
-        # A partner of the same kind for each, nobody in two swaps.
-        low, high = start[kind[left]], start[kind[left] + 1]
-        other = order[low + rng.integers(0, high - low)]
-        _, first = np.unique(other, return_index=True)
-        left, other = left[first], other[first]
-        once = ~np.isin(other, left)
-        left, other = left[once], other[once]
+    for _ in range(_SWAPS):
+        order = np.lexsort((rng.random(len(col)), kind))
+        one, two = order[:-1:2], order[1::2]
+        alike = kind[one] == kind[two]
+        one, two = one[alike], two[alike]
         new = col.copy()
-        new[left], new[other] = col[other], col[left]
-        # A swap that leaves a fault behind is taken back.
-        after = faults(new)
-        back = after[left] | after[other]
-        new[left[back]] = col[left[back]]
-        new[other[back]] = col[other[back]]
+        new[one], new[two] = col[two], col[one]
+        while True:
+            wrong = faulty(new)
+            back = wrong[one] | wrong[two]
+            if not back.any():
+                break
+            new[one[back]], new[two[back]] = col[one[back]], col[two[back]]
+            one, two = one[~back], two[~back]
         col = new
     return col
 

@@ -56,9 +56,9 @@ class RelationLoader(DataLoader[Any]):
         kwargs.pop('collate_fn', None)
         # A loader draws from it even where nothing is shuffled.
         kwargs.setdefault('generator', torch.Generator().manual_seed(seed))
-        super().__init__(graph.query_rows(queries).tolist(),
-                         batch_size=batch_size, collate_fn=self._collate,
-                         **kwargs)
+        rows: Any = graph.query_rows(queries).tolist()
+        super().__init__(rows, batch_size=batch_size,
+                         collate_fn=self._collate, **kwargs)
 
     def _collate(self, rows: list[int]) -> RelationGraph:
         return self.graph.gather(torch.tensor(rows, dtype=torch.long),

@@ -42,9 +42,9 @@ class RelationStatistics:
         leakage (tuple): Share of the edges of queries of a split (rows: train,
             val, test, none) into images of each (columns: train, val, test,
             none). A node of several splits counts for the first.
-        components (int): Connected components of the counted edges with a
-            weight other than zero, over all texts and images (for
-            :obj:`'resembles'`: all images).
+        components (int): Connected components of the counted queries and the
+            images they find, joined by edges of a weight other than zero.
+            (Texts and images are different nodes.)
         isolated (int): Components of one node.
         largest (int): Nodes of the largest component.
     """
@@ -154,14 +154,14 @@ def relation_statistics(
     leakage = np.zeros((4, 4))
     np.add.at(leakage, (query_split[row], image_split[col]), 1)
     leakage /= np.maximum(leakage.sum(1, keepdims=True), 1)
-    nodes = images if same else queries + images
-    shift = 0 if same else queries
     real = weight != 0
+    shift, nodes = (0, images) if same else (images, images + queries)
     matrix = sp.coo_matrix(
-        (np.ones(int(real.sum())), (row[real], col[real] + shift)),
+        (np.ones(int(real.sum())), (row[real] + shift, col[real])),
         shape=(nodes, nodes))
-    components, label = connected_components(matrix, directed=False)
-    sizes = np.bincount(label) if nodes else np.zeros(1, int)
+    _, label = connected_components(matrix, directed=False)
+    there = np.unique(np.concatenate([np.flatnonzero(asked) + shift, col]))
+    _, sizes = np.unique(label[there], return_counts=True)
     spread = images > 0 and ranked[0] > ranked[-1]
     return RelationStatistics(
         relation=relation, num_queries=number, num_edges=edges,
@@ -178,5 +178,5 @@ def relation_statistics(
         zero=float((weight == 0).mean()) if edges else 0.,
         tied=float(tied.mean()) if edges else 0.,
         leakage=tuple(tuple(x) for x in leakage.tolist()),
-        components=int(components), isolated=int((sizes == 1).sum()),
-        largest=int(sizes.max()))
+        components=len(sizes), isolated=int((sizes == 1).sum()),
+        largest=int(sizes.max(initial=0)))

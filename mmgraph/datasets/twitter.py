@@ -1,5 +1,5 @@
 """Twitter-2015 and Twitter-2017: the mentions of a post with an image."""
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, get_args
 
@@ -260,6 +260,39 @@ def joined_lists(
                 f'{next(iter(records))}. Do the two belong together?', path)
 
 
+# Both corpora have them in their own docstring, where the command line looks.
+_ARGUMENTS = r"""Args:
+        root (str, optional): The folder; by default
+            :obj:`$MMGRAPH_DATA/twitter2015` or :obj:`…/twitter2017`.
+            (default: :obj:`None`)
+        split (str, optional): :obj:`'train'`, :obj:`'val'` or :obj:`'test'`.
+            (default: :obj:`'train'`)
+        reading (str, optional): What an ``I-`` that does not continue a
+            mention is: it opens one (:obj:`'lenient'`) or is ``O``
+            (:obj:`'strict'`). (default: :obj:`'lenient'`)
+        graph (str, optional): What joins the words: :obj:`'none'` or
+            :obj:`'dependency'` (trees of :obj:`train.conllu`, …).
+            (default: :obj:`'dependency'`)
+        transform (BaseTransform, optional): Applied at each access.
+            (default: :obj:`None`)
+        pre_transform (BaseTransform, optional): Applied once to each post,
+            before it has mentions. Its :func:`repr` is part of the cache key;
+            a plain function, which shows only an address, is run every time.
+            (default: :obj:`None`)
+        force_reload (bool, optional): Do not read the cache.
+            (default: :obj:`False`)
+        log (bool, optional): Show a progress bar on stderr.
+            (default: :obj:`False`)
+        conllu_dir (str, optional): Where the trees are, if not in
+            :obj:`root`. (default: :obj:`None`)
+
+    Raises:
+        ValueError: If a choice is unknown.
+        InputError: If a file is missing or a line cannot be used; the message
+            names the file and the line.
+    """
+
+
 class _Twitter(PostDataset):
     r"""What the two corpora share; see :class:`Twitter2015`."""
 
@@ -364,9 +397,8 @@ class _Twitter(PostDataset):
             k (int, optional): Most neighbours in each relation; ten are
                 listed. (default: :obj:`5`)
             features (FeatureBank, optional): Gives the images their
-                :obj:`x [N, R, D]`; by default the :obj:`bank` of the data
-                set's transform
-                (:class:`~mmgraph.transforms.RegionFeatures`), if it has one.
+                :obj:`x [N, R, D]`, all of them in memory. Listed images that
+                have neither a post nor features are passed over.
                 (default: :obj:`None`)
             pool (str, optional): Whose images may be neighbours,
                 :obj:`'all'` or :obj:`'train'`. (default: :obj:`'all'`)
@@ -378,15 +410,20 @@ class _Twitter(PostDataset):
 
         Raises:
             ValueError: If :obj:`k` or :obj:`pool` is out of its range.
-            InputError: If a file is missing or damaged.
+            InputError: If a file is missing or damaged, or there are no
+                features of a post's image.
         """
         splits = read_splits(self.folder, self.types)
+        records = joined_lists(self.folder, splits)
+        if features is not None:
+            own = {sample.image_id for samples in splits.values()
+                   for sample in samples}
+            records = (_among(record, lambda name: name in own
+                              or name in features) for record in records)
         graph = RelationGraph.from_neighbour_lists(
-            joined_lists(self.folder, splits), k=k, pool=pool,
-            drop_zero=drop_zero, **options)
-        bank = features or _bank(self.transform)
-        if bank is not None:
-            graph['image'].x = bank(graph['image'].post_id)
+            records, k=k, pool=pool, drop_zero=drop_zero, **options)
+        if features is not None:
+            graph['image'].x = features(graph['image'].post_id)
         return graph
 
     def __repr__(self) -> str:
@@ -394,22 +431,26 @@ class _Twitter(PostDataset):
                 f'reading={self.reading!r}: {len(self)} posts)')
 
 
-def _bank(transform: Any) -> FeatureBank | None:
-    r"""The bank of a transform or of one of those it is composed of."""
-    bank = getattr(transform, 'bank', None)
-    if isinstance(bank, FeatureBank):
-        return bank
-    for part in getattr(transform, 'transforms', None) or []:
-        found = _bank(part)
-        if found is not None:
-            return found
-    return None
+def _among(
+    record: NeighbourRecord,
+    known: Callable[[str], bool],
+) -> NeighbourRecord:
+    r"""The record without the neighbours that are not known."""
+    def some(ids: list[str],
+             scores: list[float]) -> tuple[list[str], list[float]]:
+        kept = [i for i, image_id in enumerate(ids) if known(image_id)]
+        return [ids[i] for i in kept], [scores[i] for i in kept]
+
+    return NeighbourRecord(record.post_id,
+                           *some(record.inter_ids, record.inter_scores),
+                           *some(record.intra_ids, record.intra_scores),
+                           record.split)
 
 
 class Twitter2015(_Twitter):
-    r"""The corpus of the `"Adaptive Co-attention Network for Named Entity
-    Recognition in Tweets" <https://doi.org/10.1609/aaai.v32i1.11962>`_ paper,
-    in the copy distributed with the `"Improving Multimodal Named Entity
+    __doc__ = r"""The corpus of the `"Adaptive Co-attention Network for Named
+    Entity Recognition in Tweets" <https://doi.org/10.1609/aaai.v32i1.11962>`_
+    paper, in the copy distributed with the `"Improving Multimodal Named Entity
     Recognition via Entity Span Detection with Unified Multimodal Transformer"
     <https://aclanthology.org/2020.acl-main.306>`_ paper: posts with one image,
     whose mentions are persons, locations, organisations and others.
@@ -433,39 +474,12 @@ class Twitter2015(_Twitter):
     :obj:`valid.txt` and :obj:`test.txt`, and is only read; what is made of it
     is kept under :obj:`$MMGRAPH_CACHE`. Other copies differ in labels.
 
-    Args:
-        root (str, optional): The folder; by default
-            :obj:`$MMGRAPH_DATA/twitter2015`. (default: :obj:`None`)
-        split (str, optional): :obj:`'train'`, :obj:`'val'` or :obj:`'test'`.
-            (default: :obj:`'train'`)
-        reading (str, optional): :obj:`'lenient'` or :obj:`'strict'`, see
-            above. (default: :obj:`'lenient'`)
-        graph (str, optional): What joins the words: :obj:`'none'` or
-            :obj:`'dependency'` (trees of :obj:`train.conllu`, …).
-            (default: :obj:`'dependency'`)
-        transform (BaseTransform, optional): Applied at each access.
-            (default: :obj:`None`)
-        pre_transform (BaseTransform, optional): Applied once to each post,
-            before it has mentions. Its :func:`repr` is part of the cache key;
-            a plain function, which shows only an address, is run every time.
-            (default: :obj:`None`)
-        force_reload (bool, optional): Do not read the cache.
-            (default: :obj:`False`)
-        log (bool, optional): Show a progress bar on stderr.
-            (default: :obj:`False`)
-        conllu_dir (str, optional): Where the trees are, if not in
-            :obj:`root`. (default: :obj:`None`)
-
-    Raises:
-        ValueError: If a choice is unknown.
-        InputError: If a file is missing or a line cannot be used; the message
-            names the file and the line.
-    """
+    """ + _ARGUMENTS
     _version = '2015'
 
 
 class Twitter2017(_Twitter):
-    r"""The corpus of the `"Visual Attention Model for Name Tagging in
+    __doc__ = r"""The corpus of the `"Visual Attention Model for Name Tagging in
     Multimodal Social Media" <https://aclanthology.org/P18-1185>`_ paper, as it
     was split anew for the `"Improving Multimodal Named Entity Recognition via
     Entity Span Detection with Unified Multimodal Transformer"
@@ -473,9 +487,9 @@ class Twitter2017(_Twitter):
     posts; the original has 4,290, 1,432 and 1,459, and figures on the two
     cannot be compared).
 
-    All is as in :class:`Twitter2015`, whose arguments it takes
-    (:obj:`root` is :obj:`$MMGRAPH_DATA/twitter2017` by default), but that the
-    fourth type is called :obj:`'MISC'` and that no tag breaks the IOB2 scheme:
-    both readings are the same.
-    """
+    All is as in :class:`Twitter2015`, but that the fourth type is called
+    :obj:`'MISC'` and that no tag breaks the IOB2 scheme: both readings are the
+    same.
+
+    """ + _ARGUMENTS
     _version = '2017'

@@ -167,15 +167,15 @@ class SpanMetric:
         truth, found = (
             {(i, *span) for i, spans in enumerate(side) for span in spans}
             for side in (gold, predicted))
+        n = len(self.labels)
+        wrong = [m[3] for m in truth | found if not 0 <= m[3] < n]
+        if wrong:
+            raise ValueError(f"'type_id' must be in [0, {n}) (got "
+                             f'{wrong[0]}); are these ids of another '
+                             f'vocabulary?')
         for column, mentions in enumerate((truth & found, found, truth)):
             kinds = torch.tensor([m[3] for m in mentions], dtype=torch.long)
-            wrong = kinds[(kinds < 0) | (kinds >= len(self.labels))]
-            if wrong.numel():
-                raise ValueError(f"'type_id' must be in [0, "
-                                 f'{len(self.labels)}) (got {int(wrong[0])}); '
-                                 f'were the types another vocabulary?')
-            self.counts[:, column] += torch.bincount(
-                kinds, minlength=len(self.labels))
+            self.counts[:, column] += torch.bincount(kinds, minlength=n)
 
     def _ids(self, tags: Iterable[int | str], name: str) -> list[int]:
         return [self._id(tag, name) for tag in tags]

@@ -92,8 +92,9 @@ class LinearChainCRF(Configurable, nn.Module):
             do not fit, or gold tags are impossible (where
             :class:`mmgraph.checks` are off, their loss is :obj:`inf`).
 
-    Time is :math:`\mathcal{O}(n T^2)` in :math:`\max_b n_b / 2` steps, memory
-    :math:`\mathcal{O}(B \max_b n_b T)`.
+    Time is :math:`\mathcal{O}(B L T^2)` in :math:`L / 2` steps, :math:`L` the
+    longest post; memory is :math:`\mathcal{O}(B L T)`, :math:`T` times that
+    in log-space and in :meth:`decode`.
 
     Example:
         >>> crf = LinearChainCRF(5, num_types=2)
@@ -354,8 +355,9 @@ def _log_bmm(x: Tensor, y: Tensor) -> Tensor:
 
 
 def _exp(x: Tensor) -> Tensor:
-    # What is that small adds nothing, and exp() is slow where it underflows.
-    return x.clamp_(min=-700).exp_()
+    # Never above 1, however the scores were rounded; and exp() is slow where
+    # it underflows.
+    return x.clamp(-700, 0).exp_().masked_fill_(x < -700, 0)
 
 
 class _Walk(NamedTuple):
@@ -423,10 +425,15 @@ def _walk_in(
         from_left = from_left - log_z.unsqueeze(-1)
         from_right = from_right - log_z.unsqueeze(-1)
     else:
-        joint = (from_left * from_right).sum(-1)
-        from_left = from_left / joint.unsqueeze(-1)
-        from_right = from_right / joint.unsqueeze(-1)
-        log_z = joint.log() + fold.size * high + (fold.size + 1) * most
+        # Either may be as small as float64 allows, so scaled before they meet.
+        left = from_left.sum(-1, keepdim=True)
+        right = from_right.sum(-1, keepdim=True)
+        from_left, from_right = from_left / left, from_right / right
+        joint = (from_left * from_right).sum(-1, keepdim=True)
+        log_z = torch.cat([joint, left, right], dim=-1).log_().sum(-1)
+        log_z = log_z + fold.size * high + (fold.size + 1) * most
+        from_left = from_left / joint / right
+        from_right = from_right / joint / left
         if len(scale) > 1:
             # Of the last words of both halves; the right one may have none.
             scales = torch.stack(scale)

@@ -467,7 +467,7 @@ def test_draws_are_those_of_the_first_release(kwargs, digest, total):
     assert float(x.abs().sum()) == pytest.approx(total, rel=1e-5)
 
 
-CROSS = dict(num_posts=800, visual=0.2, cross=0.5, seed=5)
+CROSS = dict(num_posts=320, visual=0.2, cross=0.5, num_events=16, seed=5)
 
 
 @pytest.fixture(scope='module')
@@ -547,7 +547,7 @@ def test_cross_twins(crossed):
         tags = [dataset[i]['word'] for i in group]
         assert all(torch.equal(a.cross, tags[0].cross) for a in tags)
         assert all(torch.equal(a.head, tags[0].head) for a in tags)
-    assert set(shown.values()) == {25}  # Balanced: 100 groups of 4 types.
+    assert set(shown.values()) == {10}  # Balanced: 40 groups of 4 types.
     for event in (dataset.text_events, dataset.image_events):
         assert set(event[event >= 0].bincount().tolist()) == {10}
 
@@ -570,11 +570,11 @@ def test_no_alias_occurs_twice(crossed):
     words = {split: [word for word, _, _ in aliases(dataset).values()]
              for split, dataset in crossed.items()}
     every = sum(words.values(), [])
-    assert len(set(every)) == len(every) == 1200
+    assert len(set(every)) == len(every) == 480
     known = crossed['train'].vocabularies['word']
     assert not any(word in known for word in every)
     # Nor does one of a split of another size.
-    larger = SyntheticPosts('test', 800, visual=0.0, cross=1.0, seed=5)
+    larger = SyntheticPosts('test', 400, visual=0.0, cross=1.0, seed=5)
     assert not ({word for word, _, _ in aliases(larger).values()}
                 & {*words['train'], *words['val']})
 
@@ -654,7 +654,7 @@ def test_text_only_span_ceiling(crossed):
     assert dataset.text_only_span_ceiling == pytest.approx(6 / 7)
     assert dataset.text_only_span_ceiling == pytest.approx(
         best_span_f1(dataset))
-    for size in (91, 400, 700):  # Groups of one to four twins.
+    for size in (40, 160, 280):  # Groups of one to four twins.
         part = dataset[:size]
         assert part.cross_share != 0.5
         assert part.text_only_span_ceiling == pytest.approx(
@@ -675,7 +675,7 @@ def test_cross_posts_are_valid(crossed):
         if post['word'].cross.any():
             assert not post['image'].relevant and not post['image'].decides
             assert post[MATCHES].num_edges == 0
-    assert '400 cross' in repr(crossed['train'])
+    assert '160 cross' in repr(crossed['train'])
     batch = next(iter(DataLoader(crossed['train'], batch_size=16)))
     assert batch['region'].x.shape == (64, 64)
     assert same(batch.to_data_list(), list(crossed['train'][:16]))
@@ -759,8 +759,8 @@ def votes(graph, crossed):
 def test_neighbours_tell_every_type(pool, crossed):
     graph = crossed['test'].relation_graph(pool=pool)
     graph.validate()
-    assert graph[INTER].num_edges == 5 * 2400  # Enough for everybody.
-    assert votes(graph, crossed) == (1.0, 1200)
+    assert graph[INTER].num_edges == 5 * 960  # Enough for everybody.
+    assert votes(graph, crossed) == (1.0, 480)
     query, image = graph[INTER].edge_index
     assert not (query == image).any()  # Own images
     assert (graph['image'].train_mask[image].all()) == (pool == 'train')
@@ -776,20 +776,20 @@ def test_relation_graph(crossed):
     for kind in ('text', 'image'):
         assert graph[kind].post_id == [post.post_id for post in posts]
         for i, split in enumerate(crossed):
-            mask = torch.zeros(2400, dtype=torch.bool)
-            mask[800 * i:800 * (i + 1)] = True
+            mask = torch.zeros(960, dtype=torch.bool)
+            mask[320 * i:320 * (i + 1)] = True
             assert torch.equal(graph[kind][f'{split}_mask'], mask)
-    assert torch.equal(graph['text'].image_index, torch.arange(2400))
+    assert torch.equal(graph['text'].image_index, torch.arange(960))
     assert 'x' not in graph['text']
     assert torch.equal(graph['image'].x, torch.stack(
         [post['region'].x for post in posts]))
     # Only texts about an event have anything in common with an image.
     event, shown = events_of(crossed)
     query, image = graph[INTER].edge_index
-    assert torch.equal(query.bincount(minlength=2400) == 3, event >= 0)
+    assert torch.equal(query.bincount(minlength=960) == 3, event >= 0)
     assert torch.equal(event[query], shown[image])
     # Images are compared by the scores of their objects.
-    scores = torch.zeros(2400, len(crossed['val'].vocabularies['object']))
+    scores = torch.zeros(960, len(crossed['val'].vocabularies['object']))
     for i, post in enumerate(posts):
         for j, s in zip(post['object'].label_id, post['object'].score):
             scores[i, j] = max(scores[i, j], s)

@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch_geometric.loader import DataLoader
-from torch_geometric.transforms import Compose
 
 from mmgraph.datasets import (
     MNRE,
+    FeatureFile,
     Manifest,
     StandInFeatures,
     Twitter2015,
@@ -277,18 +278,27 @@ def test_relation_graph_of_training_images():
     assert graph[MATCHES].edge_index[:, :2].tolist() == [[0, 0], [1, 3]]
 
 
-@pytest.mark.parametrize('compose', [lambda x: x, lambda x: Compose([x])])
-def test_relation_graph_features(compose):
+def test_relation_graph_features():
     bank = StandInFeatures(num_regions=2, channels=3)
-    dataset = Twitter2015(ROOT, transform=compose(RegionFeatures(bank)))
-    x = dataset.relation_graph()['image'].x
+    dataset = Twitter2015(ROOT, transform=RegionFeatures(bank))
+    x = dataset.relation_graph(features=bank)['image'].x
     assert x.shape == (10, 2, 3)
     # A post's own image is the same here and there.
     assert torch.equal(x[1], dataset[1]['region'].x)
-    other = StandInFeatures(num_regions=1, channels=4)
-    assert dataset.relation_graph(features=other)['image'].x.shape == (
-        10, 1, 4)
-    assert 'x' not in Twitter2015(ROOT).relation_graph()['image']
+    assert 'x' not in dataset.relation_graph()['image']
+
+
+def test_relation_graph_features_of_some(tmp_path):
+    names = ['101', '102', '1003', '104', '201', '202', '301', '302', '303']
+    path = tmp_path / 'x.safetensors'
+    save_file({name: torch.zeros(1, 2) for name in names}, path)
+    graph = Twitter2015(ROOT).relation_graph(k=2, features=FeatureFile(path))
+    # 999 has neither a post nor features: the next of the list comes instead.
+    assert graph['image'].post_id == names
+    assert graph[MATCHES].edge_index[:, :2].tolist() == [[0, 0], [1, 3]]
+    save_file({name: torch.zeros(1, 2) for name in names[1:]}, path)
+    with pytest.raises(InputError, match='no features of image 101'):
+        Twitter2015(ROOT).relation_graph(features=FeatureFile(path))
 
 
 def test_relation_graph_errors(folder):
@@ -398,6 +408,9 @@ def test_real_relation_graph(data_root, cls, posts, images, without):
     size = graph[RESEMBLES].edge_index[0].bincount(minlength=posts)[:posts]
     assert int((size == 0).sum()) == without + (
         622 + 138 + 533 if without else 548 + 106 + 122)
+    # The edges of section 2.4 of the description of the lists.
+    assert [graph[edge_type].num_edges for edge_type in (MATCHES, RESEMBLES)
+            ] == ([41270, 34805] if without else [24095, 20215])
     graph = dataset.relation_graph(k=10, pool='train')
     for edge_type in MATCHES, RESEMBLES:
         assert graph['image'].train_mask[graph[edge_type].edge_index[1]].all()

@@ -7,11 +7,11 @@ from mmgraph.models.mner.umgf import UMGF
 from mmgraph.models.mner.umt import UMT, UMTOutput
 
 classes = [
-    'UMGF', 'UMT', 'BertCRF', 'BertSoftmax', 'BiLSTMCRF', 'CrossSampleNER',
-    'TagOutput', 'TaggingModel', 'UMTOutput'
+    'BertCRF', 'BertSoftmax', 'BiLSTMCRF', 'CrossSampleNER', 'TagOutput',
+    'TaggingModel', 'UMGF', 'UMT', 'UMTOutput'
 ]
 
 __all__ = [
-    'UMGF', 'UMT', 'BertCRF', 'BertSoftmax', 'BiLSTMCRF', 'CrossSampleNER',
-    'TagOutput', 'TaggingModel', 'UMTOutput', 'word_states'
+    'BertCRF', 'BertSoftmax', 'BiLSTMCRF', 'CrossSampleNER', 'TagOutput',
+    'TaggingModel', 'UMGF', 'UMT', 'UMTOutput', 'word_states'
 ]

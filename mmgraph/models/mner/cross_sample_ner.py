@@ -4,9 +4,9 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch_geometric.data import HeteroData
 
-from mmgraph.data import Post
+from mmgraph.data import Post, RelationGraph
+from mmgraph.data.relation_graph import MATCHES, RESEMBLES
 from mmgraph.errors import ShapeError
 from mmgraph.models.mner.base import TaggingModel, TagOutput, word_states
 from mmgraph.nn.attention import TransformerLayer
@@ -18,9 +18,6 @@ from mmgraph.nn.ragged import pad_rows, rows_of
 from mmgraph.utils import check_choice, check_positive
 
 __all__ = ['CrossSampleNER']
-
-MATCHES = ('text', 'matches', 'image')
-RESEMBLES = ('image', 'resembles', 'image')
 
 
 class CrossSampleNER(TaggingModel):
@@ -57,9 +54,9 @@ class CrossSampleNER(TaggingModel):
     first piece.
 
     Neighbours are read from :obj:`batch.neighbours`, a
-    :class:`~mmgraph.data.RelationGraph` with one text a post. Without it, and
-    for a post that has no neighbours, the convolution adds nothing; without an
-    image there is nothing to attend to.
+    :class:`~mmgraph.data.RelationGraph` with one text a post, of which one hop
+    is read. Without it, and for a post that has no neighbours, the convolution
+    adds nothing; without an image there is nothing to attend to.
 
     ========================= ==============================================
     row of the tables         setting
@@ -80,7 +77,8 @@ class CrossSampleNER(TaggingModel):
         :math:`t` takes half of region :math:`\lfloor t / 2 \rfloor` of the
         result (:obj:`fusion='position'`; 98 positions for 49 regions, which is
         why its texts are padded to 98; here later positions take nothing).
-        With these settings :math:`\mathbf{T}^{\prime}` and
+        With these settings, and a graph that keeps scores of zero
+        (:obj:`drop_zero=False`), :math:`\mathbf{T}^{\prime}` and
         :math:`\mathbf{V}^{\prime}` are exactly those of the code.
 
         **Not reproduced:** its attention blocks have a ReLU on queries, keys
@@ -218,7 +216,7 @@ class CrossSampleNER(TaggingModel):
         self._check_width(x, 'region.x')
         return pad_rows(x.to(like.dtype), *rows_of(batch, 'region'))
 
-    def _check(self, graph: HeteroData, size: int) -> None:
+    def _check(self, graph: RelationGraph, size: int) -> None:
         if int(graph['text'].num_nodes) != size:
             raise ValueError(f"'neighbours' must hold one text a post of the "
                              f"batch (got {graph['text'].num_nodes} for "
@@ -237,7 +235,7 @@ class CrossSampleNER(TaggingModel):
 
     def _hear_matches(
         self,
-        graph: HeteroData,
+        graph: RelationGraph,
         text: Tensor,
         mask: Tensor,
     ) -> Tensor:
@@ -269,7 +267,7 @@ class CrossSampleNER(TaggingModel):
             return text + context
         return self.text_gate(text, context)
 
-    def _hear_resembling(self, graph: HeteroData, image: Tensor) -> Tensor:
+    def _hear_resembling(self, graph: RelationGraph, image: Tensor) -> Tensor:
         r""":math:`\mathbf{V}^{\prime}`."""
         x = graph['image'].x.to(image.dtype)
         if self.intra is None or RESEMBLES not in graph.edge_types \

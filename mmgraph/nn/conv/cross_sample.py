@@ -224,7 +224,7 @@ class CrossSampleConv(Configurable, MessagePassing):
             # A finite fill: a query with nothing but zeros stays free of NaN.
             logit = logit.masked_fill(~real, torch.finfo(wide).min)
             edge_weight = softmax(logit, row, num_nodes=size)
-        return (edge_weight * real).to(dtype), real
+        return edge_weight.to(dtype), real
 
     def _finish(self, total: Tensor, degree: Tensor) -> Tensor:
         if self.norm == 'row':
@@ -246,14 +246,13 @@ class CrossSampleConv(Configurable, MessagePassing):
         size = center.size(0)
         if hub is None:  # The first edge leads to the centre, not to a leaf.
             place = torch.arange(row.numel(), device=row.device)
-            first = first_of_group(row, place, size)[row]
-            real = place != first
-            middle = neighbour[col[first]]
-        else:
-            middle = hub[row]
-        row, weight = row[real], weight[real]
-        own = neighbour[col[real]]
-        leaf = self._finish(_like(weight, own) * middle[real] + own,
+            first = first_of_group(row, place, size)
+            real = place != first[row]
+        kept = real.nonzero().view(-1)
+        row, weight = row[kept], weight[kept]
+        middle = neighbour[col[first[row]]] if hub is None else hub[row]
+        own = neighbour[col[kept]]
+        leaf = self._finish(_like(weight, own) * middle + own,
                             1 + weight.abs())
         count = 1 + self._sum(torch.ones_like(weight), row, size)
         if self.readout == 'mean_nodes':

@@ -3,15 +3,16 @@ from torch import Tensor, nn
 
 from mmgraph.nn.configurable import Configurable
 from mmgraph.nn.crf import Constraint, LinearChainCRF
+from mmgraph.utils import check_at_least
 
 __all__ = ['CRFHead']
 
 
 class CRFHead(Configurable, nn.Module):
-    r"""Tags words by a linear layer and a :class:`~mmgraph.nn.crf.\
-LinearChainCRF` over it, as the `"Neural Architectures for Named Entity
-    Recognition" <https://arxiv.org/abs/1603.01360>`_ paper (Section 2.2)
-    does.
+    r"""Tags the words of a post together: a linear layer and a conditional
+    random field (:class:`~mmgraph.nn.crf.LinearChainCRF`) over it, from the
+    `"Neural Architectures for Named Entity Recognition"
+    <https://arxiv.org/abs/1603.01360>`_ paper (Section 2.2).
 
     Args:
         in_channels (int): Size of a word's state.
@@ -42,6 +43,7 @@ LinearChainCRF` over it, as the `"Neural Architectures for Named Entity
         constraint: Constraint = 'always',
     ) -> None:
         super().__init__()
+        check_at_least(1, num_types=num_types)
         self.num_types = num_types
         self.classifier = nn.Linear(in_channels, 1 + 2 * num_types)
         self.crf = LinearChainCRF(1 + 2 * num_types, num_types, constraint)

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch_geometric.data import Batch, HeteroData
 
-from mmgraph.data import Post, Vocabulary
+from mmgraph.data import Post, RelationGraph, Vocabulary
+from mmgraph.data.relation_graph import MATCHES, RESEMBLES
 from mmgraph.errors import ShapeError
 from mmgraph.models.mner.cross_sample_ner import CrossSampleNER
 from mmgraph.nn.encoders import (
@@ -25,9 +26,6 @@ from tests.nn.encoders.cases import BERT, with_tokens
 
 WORDS = Vocabulary(['<unk>', 'ann', 'met', 'bob', 'one'], unknown='<unk>')
 D, R, K = 6, 49, 5
-MATCHES = ('text', 'matches', 'image')
-RESEMBLES = ('image', 'resembles', 'image')
-
 PUBLISHED = CrossSampleNER.PUBLISHED
 SETTINGS = {
     'default': {},
@@ -46,6 +44,9 @@ every_setting = pytest.mark.parametrize('name', SETTINGS)
 some_settings = pytest.mark.parametrize(
     'name', ['default', 'published', 'w/o gate'])
 both_encoders = pytest.mark.parametrize('kind', ['token', 'word'])
+every_case = pytest.mark.parametrize(
+    'name, kind', [(name, 'word') for name in SETTINGS]
+    + [('default', 'token'), ('published', 'token')])
 
 
 def draw(*shape, seed=0):
@@ -93,38 +94,28 @@ def make_posts(regions=True):
     return [post_of(*text, regions) for text in TEXTS]
 
 
-def edges_of(table, score, rows):
-    """Local queries, global neighbours and weights."""
-    triples = [(i, j, w) for i, row in enumerate(rows)
-               for j, w in zip(table.get(row, []), score.get(row, []))]
-    out = torch.tensor(triples, dtype=torch.double).view(-1, 3)
-    return out[:, :2].long().t(), out[:, 2].float()
-
-
-def gather(rows, images=IMAGES, everything=False):
-    """The neighbours of some posts, as a RelationGraph gives them: images
-    that are reached, once each, in an order of their own.
-    """
-    own = [-1 if TEXTS[i][2] is None else TEXTS[i][2] for i in rows]
-    match, score = edges_of(MATCH, SCORE, rows)
-    queries = sorted({i for i in own if i >= 0})
-    like, likeness = edges_of(RESEMBLE, LIKENESS, queries)
-    like[0] = torch.tensor(queries, dtype=torch.long)[like[0]]
-    reached = sorted({*match[1].tolist(), *like.flatten().tolist(), *queries},
-                     key=lambda i: (i * 5) % 9)
-    if everything:
-        reached = list(range(len(images)))
-    place = torch.full((len(images) + 1, ), -1)
-    place[torch.tensor(reached, dtype=torch.long)] = torch.arange(len(reached))
-    graph = HeteroData()
-    graph['text'].num_nodes = len(rows)
-    graph['text'].image_index = place[own]
-    graph['image'].x = images[torch.tensor(reached, dtype=torch.long)].float()
-    graph[MATCHES].edge_index = torch.stack([match[0], place[match[1]]])
-    graph[MATCHES].edge_weight = score
-    graph[RESEMBLES].edge_index = place[like]
-    graph[RESEMBLES].edge_weight = likeness
+def corpus(images=IMAGES):
+    """All posts and images as one graph."""
+    graph = RelationGraph()
+    graph['text'].num_nodes = len(TEXTS)
+    graph['text'].post_id = [str(i) for i in range(len(TEXTS))]
+    graph['text'].image_index = torch.tensor(
+        [-1 if own is None else own for *_, own in TEXTS])
+    graph['image'].num_nodes = len(images)
+    graph['image'].post_id = [str(i) for i in range(len(images))]
+    graph['image'].x = images.float()
+    for relation, table, score in ((MATCHES, MATCH, SCORE),
+                                   (RESEMBLES, RESEMBLE, LIKENESS)):
+        edges = [(i, j, w) for i in sorted(table)
+                 for j, w in zip(table[i], score[i])]
+        row, col, weight = zip(*edges)
+        graph[relation].edge_index = torch.tensor([row, col])
+        graph[relation].edge_weight = torch.tensor(weight)
     return graph
+
+
+def gather(rows, images=IMAGES, num_hops=1):
+    return corpus(images).gather(torch.tensor(list(rows)), num_hops)
 
 
 def make_batch(rows=None, graph=None, regions=True, **kwargs):
@@ -286,18 +277,17 @@ def test_later_positions_take_nothing():
 # Batches
 
 
-@both_encoders
-@every_setting
+@every_case
 def test_alone_is_in_a_batch(name, kind):
-    """Whoever else is there, in whatever order, with the neighbours of the
-    batch alone or with every image there is.
+    """Whoever else is there, in whatever order, and however much more of the
+    corpus.
     """
     model, posts = make(name, kind), range(len(TEXTS))
     with torch.no_grad():
         alone = [model(make_batch([i])).emissions for i in posts]
-        for rows in (posts, posts[::-1], [1, 3], [3], [2, 7, 2, 6], [5, 0]):
-            for everything in False, True:
-                batch = make_batch(rows, everything=everything)
+        for rows in (posts[::-1], [3], [2, 7, 2, 6], [5, 0]):
+            for num_hops in 1, 2:
+                batch = make_batch(rows, num_hops=num_hops)
                 out = model(batch)
                 torch.testing.assert_close(
                     out.emissions, torch.cat([alone[i] for i in rows]),
@@ -368,12 +358,12 @@ def test_only_neighbours_are_heard():
     image it is, and no other.
     """
     model = make()
-    before = model(make_batch(everything=True))
+    before = model(make_batch())
     sizes = before.ptr.diff().tolist()
     for image in range(9):
         images = IMAGES.clone()
         images[image] += 1
-        after = model(make_batch(images=images, everything=True)).emissions
+        after = model(make_batch(images=images)).emissions
         for i, (a, b) in enumerate(zip(before.emissions.split(sizes),
                                        after.split(sizes))):
             own = TEXTS[i][2]
@@ -448,8 +438,7 @@ def test_without_regions(name):
 # Training
 
 
-@both_encoders
-@every_setting
+@every_case
 def test_gradient_reaches_all_parameters(name, kind):
     model, batch = make(name, kind), make_batch()
     model.loss(model(batch), batch).backward()

@@ -4,45 +4,13 @@ import numpy as np
 import pytest
 
 from mmgraph.errors import MissingExtraError
-from mmgraph.nn.align import search
-from mmgraph.nn.align.search import (
-    ann_neighbors,
-    distinct_rows,
-    tree_neighbors,
-)
+from mmgraph.nn.align.search import ann_neighbors, tree_neighbors
 
 
 def lattice(number, dim, side, seed):
     """Points with many equal distances."""
     rng = np.random.default_rng(seed)
     return rng.integers(side, size=(number, dim)).astype(float) / 100
-
-
-@pytest.mark.parametrize('number,dim,side', [
-    (0, 2, 3), (1, 1, 1), (50, 1, 5), (200, 3, 4), (200, 3, 1000),
-    (40, 0, 1)])
-def test_distinct_rows(number, dim, side):
-    table = lattice(number, dim, side, 0)
-    out = distinct_rows(table)
-    groups = {}
-    for i, row in enumerate(table):
-        groups.setdefault(tuple(row), []).append(i)
-    found = [out.order[low:high].tolist()
-             for low, high in zip(out.start[:-1], out.start[1:], strict=True)]
-    assert sorted(found) == sorted(groups.values())
-    assert out.size.tolist() == [len(members) for members in found]
-    assert out.first.tolist() == [members[0] for members in found]
-    for g, members in enumerate(found):
-        assert (out.group[members] == g).all()
-
-
-def test_hashes_that_meet(monkeypatch):
-    monkeypatch.setattr(search, '_hash', lambda table: np.zeros(len(table)))
-    table = np.array([[1.], [2.], [2.], [1.], [1.]])
-    out = distinct_rows(table)
-    assert out.order.tolist() == [0, 1, 2, 3, 4]
-    assert out.start.tolist() == [0, 1, 3, 5]
-    assert out.group.tolist() == [0, 1, 1, 2, 2]
 
 
 def collect(found, number):

@@ -33,8 +33,8 @@ some_settings = pytest.mark.parametrize(
 
 T, S, F_IN, F_OUT = 6, 9, 4, 3
 # Queries 1 and 5 (the last) have none, 4 has only zeros, 2 has one of two.
-NEIGHBOURS = {0: [3, 8, 1], 2: [5, 0], 3: [7], 4: [2, 6]}
-WEIGHTS = {0: [.9, .8, .75], 2: [.6, 0.], 3: [1.], 4: [0., 0.]}
+NEIGHBOURS = {0: [3, 8, 1], 2: [5, 0], 3: [7, 2], 4: [2, 6]}
+WEIGHTS = {0: [.9, .8, .75], 2: [.6, 0.], 3: [.7, -.4], 4: [0., 0.]}
 ROW = torch.tensor([i for i, js in NEIGHBOURS.items() for _ in js])
 EDGES = torch.stack([ROW, torch.tensor(sum(NEIGHBOURS.values(), []))])
 WEIGHT = torch.tensor(sum(WEIGHTS.values(), [])).double()
@@ -236,7 +236,7 @@ def test_top1_is_the_first_edge():
 def test_weights_default_to_one_and_are_counted_twice():
     conv, x = make(temperature=None), graph()
     torch.testing.assert_close(conv(x, EDGES),
-                               conv(x, EDGES, torch.ones(8).double()))
+                               conv(x, EDGES, torch.ones(9).double()))
     twice = conv(x, EDGES[:, [0, 0]])  # Two edges to one neighbour.
     once = conv(x, EDGES[:, :1], torch.tensor([2.]).double())
     torch.testing.assert_close(twice, once)
@@ -246,7 +246,7 @@ def test_temperature():
     """High: all alike; low: the best alone; shifts of all do not matter."""
     x = graph()
     out = make(temperature=1e4)(x, EDGES, WEIGHT)[0]
-    alike = make(temperature=None)(x, EDGES, torch.full((8, ), 1 / 3).double())
+    alike = make(temperature=None)(x, EDGES, torch.full((9, ), 1 / 3).double())
     torch.testing.assert_close(out, alike[0], atol=1e-4, rtol=0)
     best = make(temperature=None)(x, EDGES[:, :1])
     out = make(temperature=1e-3)(x, EDGES, WEIGHT)[0]
@@ -422,5 +422,5 @@ def test_shapes_are_checked():
         conv((query, neighbour[:, :3]), EDGES)
     with pytest.raises(ShapeError, match='as many axes'):
         conv((query, neighbour.unsqueeze(1)), EDGES)
-    with pytest.raises(ShapeError, match=r'shape \[8\] \(got \[7\]\)'):
+    with pytest.raises(ShapeError, match=r'shape \[9\] \(got \[8\]\)'):
         conv((query, neighbour), EDGES, WEIGHT[1:])
