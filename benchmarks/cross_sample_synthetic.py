@@ -41,7 +41,7 @@ from mmgraph.train import Neighbours, PostDataModule, PostModule
 
 RESULT = Path(__file__).parent / 'results' / 'cross_sample_synthetic.json'
 NUM_POSTS, EPOCHS, SEEDS = 1000, 10, (0, 1, 2)
-QUICK_POSTS, QUICK_EPOCHS = 240, 6
+QUICK_POSTS, QUICK_EPOCHS = 300, 8
 CROSS, DIM, WIDTH, DROPOUT = 0.5, 32, 64, 0.1
 LR, WARMUP, BATCH_SIZE, K = 5e-3, 20, 32, 5
 # Aliases occur once: at two, they are the unknown word in training, too.

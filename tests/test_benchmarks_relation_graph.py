@@ -2,6 +2,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
 from benchmarks import relation_graph as bench
 
@@ -12,7 +13,17 @@ def run(folder, *more):
     return json.loads((folder / 'out.json').read_text('utf-8'))
 
 
-def test_runs_are_recorded_and_skipped(tmp_path, monkeypatch, capsys):
+@pytest.fixture
+def in_process(monkeypatch):
+    threads = torch.get_num_threads()
+    monkeypatch.setattr(bench, 'supervise', lambda kind, method, folder, _:
+                        bench.child(kind, method, folder))
+    yield
+    torch.set_num_threads(threads)
+
+
+def test_runs_are_recorded_and_skipped(tmp_path, monkeypatch, capsys,
+                                       in_process):
     pytest.importorskip('matplotlib')
     out = run(tmp_path, '--methods', 'exact')
     build, train = out['runs']
