@@ -74,8 +74,8 @@ def run(name: str, seed: int, num_posts: int, epochs: int) -> dict[str, Any]:
     # Seconds of this process: other work on the machine counts less.
     start = time.process_time()
     posts = SyntheticPosts(num_posts=num_posts, visual=0.0, cross=CROSS,
-                           num_events=num_posts // 100 * 4, object_dim=DIM,
-                           seed=seed)
+                           num_events=max(8, num_posts // 100 * 4),
+                           object_dim=DIM, seed=seed)
     neighbours = (Neighbours(K, shuffle=name == 'shuffled', seed=seed)
                   if name in ('graph', 'shuffled') else None)
     data = PostDataModule(

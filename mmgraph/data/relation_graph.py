@@ -150,7 +150,9 @@ class RelationGraph(HeteroData):
         corrected, which depends on all queries).
 
         Features may be memory maps (:obj:`numpy.load(..., mmap_mode='r')`)
-        larger than memory: they are read in blocks.
+        larger than memory: they are read in blocks. The graph keeps them as
+        they are, so that what is mapped for reading only must not be written
+        to in place.
 
         Args:
             text_x (torch.Tensor or numpy.ndarray): Retrieval keys of texts

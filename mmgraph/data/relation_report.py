@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 from scipy.sparse.csgraph import connected_components
-from scipy.stats import skew
 
 from mmgraph.data.neighbours import starts
 
@@ -162,14 +161,15 @@ def relation_statistics(
     _, label = connected_components(matrix, directed=False)
     there = np.unique(np.concatenate([np.flatnonzero(asked) + shift, col]))
     _, sizes = np.unique(label[there], return_counts=True)
-    spread = images > 0 and ranked[0] > ranked[-1]
+    center = count - count.mean() if images else np.zeros(1)
+    spread = float((center**2).mean())
     return RelationStatistics(
         relation=relation, num_queries=number, num_edges=edges,
         num_without=int((degree == 0).sum()),
         mean_degree=edges / max(number, 1),
         max_degree=int(degree.max(initial=0)),
         distinct=int((count > 0).sum()),
-        skewness=float(skew(count)) if spread else 0.,
+        skewness=float((center**3).mean()) / spread**1.5 if spread else 0.,
         most_frequent=int(count.max(initial=0)) / max(number, 1),
         top_10=int(ranked[:10].sum()) / max(edges, 1),
         top_100=int(ranked[:100].sum()) / max(edges, 1),

@@ -146,6 +146,20 @@ def test_nearest(kind, seed, coarse, monkeypatch):
           oracle(q, p, k, whole=True))
 
 
+@pytest.mark.parametrize('precision', ['high', 'medium'])
+def test_coarser_products(precision, monkeypatch):
+    """Where PyTorch may multiply with fewer bits, nothing is lost."""
+    monkeypatch.setattr(neighbours, '_coarse_dtype',
+                        lambda number: torch.float32)
+    q, p = make('close', 30, 200, 64, 0)
+    torch.set_float32_matmul_precision(precision)
+    try:
+        found = nearest(Keys(q, 'q'), np.arange(30), pool_of(p), 5)
+    finally:
+        torch.set_float32_matmul_precision('highest')
+    agree(lists(found, 30), oracle(q, p, 5))
+
+
 @pytest.mark.parametrize('kind', ['normal', 'equal'])
 def test_statistics_of_the_pool(kind, coarse):
     q, p = make(kind, 30, 50, 6, 1)

@@ -8,7 +8,13 @@ from torch.nn import functional as F
 from mmgraph.data import Post, RelationGraph
 from mmgraph.data.relation_graph import MATCHES, RESEMBLES
 from mmgraph.errors import ShapeError
-from mmgraph.models.mner.base import TaggingModel, TagOutput, word_states
+from mmgraph.models.mner.base import (
+    TaggingModel,
+    TagOutput,
+    check_columns,
+    image_rows,
+    word_states,
+)
 from mmgraph.nn.attention import TransformerLayer
 from mmgraph.nn.conv import CrossSampleConv
 from mmgraph.nn.encoders import TextEncoder
@@ -192,7 +198,8 @@ class CrossSampleNER(TaggingModel):
     def forward(self, batch: Post) -> TagOutput:
         node_type = self.encoder.node_type
         text, mask = pad_rows(self.encoder(batch), *rows_of(batch, node_type))
-        image, seen = self._regions(batch, text)
+        image, seen = pad_rows(*image_rows(
+            batch, 'region', self.region_channels, 'region_channels', text))
         graph = batch.neighbours if 'neighbours' in batch else None
         if graph is not None:
             self._check(graph, text.size(0))
@@ -205,17 +212,6 @@ class CrossSampleNER(TaggingModel):
         x, word, ptr = word_states(batch, text[mask], node_type)
         return TagOutput(self.head(x), word, ptr)
 
-    def _regions(self, batch: Post, like: Tensor) -> tuple[Tensor, Tensor]:
-        r"""The regions of each post's image, padded, and their mask."""
-        x = None
-        if 'region' in batch.node_types:
-            x = batch['region'].get('x')
-        if x is None:
-            x = like.new_empty(like.size(0), 0, self.region_channels)
-            return x, x.new_empty(x.shape[:2], dtype=torch.bool)
-        self._check_width(x, 'region.x')
-        return pad_rows(x.to(like.dtype), *rows_of(batch, 'region'))
-
     def _check(self, graph: RelationGraph, size: int) -> None:
         if int(graph['text'].num_nodes) != size:
             raise ValueError(f"'neighbours' must hold one text a post of the "
@@ -224,14 +220,8 @@ class CrossSampleNER(TaggingModel):
         if graph['image'].get('x') is None:
             raise ValueError("the images of 'neighbours' have no features: "
                              "give the relation graph 'image.x'")
-        self._check_width(graph['image'].x, "neighbours['image'].x")
-
-    def _check_width(self, x: Tensor, name: str) -> None:
-        if x.size(-1) != self.region_channels:
-            raise ShapeError(f"'{name}' must have 'region_channels' = "
-                             f'{self.region_channels} columns (got '
-                             f'{x.size(-1)})', ('N', self.region_channels),
-                             x.shape)
+        check_columns(graph['image'].x, self.region_channels,
+                      'region_channels', "neighbours['image'].x")
 
     def _hear_matches(
         self,

@@ -5,8 +5,12 @@ import torch
 from torch import Tensor, nn
 
 from mmgraph.data import Post
-from mmgraph.models.mner.base import TaggingModel, TagOutput, word_states
-from mmgraph.models.mner.umt import image_features
+from mmgraph.models.mner.base import (
+    TaggingModel,
+    TagOutput,
+    image_rows,
+    word_states,
+)
 from mmgraph.nn.align.base import ragged_pairs
 from mmgraph.nn.attention import MultiHeadAttention
 from mmgraph.nn.encoders import TextEncoder
@@ -227,13 +231,11 @@ class UMGF(TaggingModel):
         node_type = self.encoder.node_type
         states = self.encoder(batch)
         x = self.text(states)
-        o = self.object(image_features(
-            batch, self.image_nodes, 'object_channels', self.object_channels,
-            "use a data set with object features, or image_nodes='region' "
-            "and the data module's 'features' or transform="
-            'RegionFeatures(...)').to(states.dtype))
+        objects, post, ptr = image_rows(
+            batch, self.image_nodes, self.object_channels, 'object_channels',
+            states)
+        o, object_rows = self.object(objects), (post, ptr)
         rows = rows_of(batch, node_type)
-        object_rows = rows_of(batch, self.image_nodes)
         pairs = ragged_pairs(rows[1], object_rows[1])
         for layer in self.layers:
             x, o = layer(x, o, rows, object_rows, pairs)

@@ -5,10 +5,10 @@ import torch
 from torch import Tensor, nn
 
 from mmgraph.data import Post
-from mmgraph.errors import ShapeError
 from mmgraph.models.mner.base import (
     TaggingModel,
     TagOutput,
+    image_rows,
     kept_tags,
     word_states,
 )
@@ -20,8 +20,7 @@ from mmgraph.nn.ragged import pad_rows, rows_of
 from mmgraph.typing import OptTensor
 from mmgraph.utils import check_not_negative, check_positive
 
-__all__ = ['UMT', 'UMTOutput', 'image_features', 'span_conversion',
-           'span_tags']
+__all__ = ['UMT', 'UMTOutput', 'span_conversion', 'span_tags']
 
 
 @dataclass
@@ -65,36 +64,6 @@ def span_conversion(num_types: int) -> Tensor:
     matrix[0, 0] = 1
     matrix[1, 1::2] = matrix[2, 2::2] = 1 / num_types
     return matrix
-
-
-def image_features(
-    batch: Post,
-    node_type: str,
-    name: str,
-    channels: int,
-    hint: str,
-) -> Tensor:
-    r"""The rows of the :obj:`region` or :obj:`object` store of a batch.
-
-    Args:
-        batch (Post): A batch of posts.
-        node_type (str): :obj:`'region'` or :obj:`'object'`.
-        name (str): The model's argument that gives a row's size.
-        channels (int): That size.
-        hint (str): Where such rows come from.
-
-    Raises:
-        ShapeError: If rows have another size.
-        ValueError: If the posts have none.
-    """
-    x = batch[node_type].get('x') if node_type in batch.node_types else None
-    if x is None:
-        raise ValueError(f"the posts have no '{node_type}.x': {hint}")
-    if x.size(1) != channels:
-        raise ShapeError(f"'{node_type}.x' must have '{name}' = {channels} "
-                         f'columns (got {x.size(1)})',
-                         ('N', channels), x.shape)
-    return x
 
 
 class UMT(TaggingModel):
@@ -274,14 +243,10 @@ class UMT(TaggingModel):
 
     def _look(self, batch: Post, text: Tensor, mask: Tensor) -> Tensor:
         r""":math:`\mathbf{F}`, padded as the text states are."""
-        x = image_features(
-            batch, 'region', 'region_channels', self.region_channels,
-            "give the data module 'features', the data set "
-            'transform=RegionFeatures(...), or the model use_image=False'
-        ).to(text.dtype)
-        rows = rows_of(batch, 'region')
-        key, seen = pad_rows(self.lin_key(x), *rows)
-        query, _ = pad_rows(self.lin_query(x), *rows)
+        x, post, ptr = image_rows(batch, 'region', self.region_channels,
+                                  'region_channels', text)
+        key, seen = pad_rows(self.lin_key(x), post, ptr)
+        query, _ = pad_rows(self.lin_query(x), post, ptr)
         visual = self.visual_layer(text, memory=key, memory_mask=seen)
         regions = self.region_layer(query, memory=text, memory_mask=mask)
         words = self.word_layer(text, memory=regions, memory_mask=seen)

@@ -9,7 +9,7 @@ from torch_geometric.data import Batch, HeteroData
 from mmgraph.data import Post, RelationGraph, Vocabulary
 from mmgraph.data.relation_graph import MATCHES, RESEMBLES
 from mmgraph.errors import ShapeError
-from mmgraph.models.mner.cross_sample_ner import CrossSampleNER
+from mmgraph.models.mner import CrossSampleNER
 from mmgraph.nn.encoders import (
     CharEmbedding,
     CharWordEncoder,

@@ -127,11 +127,8 @@ def test_errors():
                        r"'object_channels' = 5 columns \(got 4\)"):
         make()(post)
     del post['object'].x
-    with pytest.raises(ValueError, match=r"no 'object.x': .*features"):
+    with pytest.raises(ValueError, match='objects have no features'):
         make()(post)
-    del post['region']
-    with pytest.raises(ValueError, match=r"no 'region.x': .*RegionFeatures"):
-        make(image_nodes='region')(post)
     with pytest.raises(ValueError, match="'image_nodes' must be one of its "
                        r"choices \(got 'regions'\).*Did you mean 'region'"):
         make(image_nodes='regions')
@@ -142,3 +139,13 @@ def test_errors():
     with pytest.raises(ValueError, match="'channels' must be divisible by "
                        "'num_heads'"):
         make(num_heads=3)
+
+
+def test_posts_without_such_a_store_have_no_image():
+    model = make(image_nodes='region').eval()
+    post = make_posts()[0]
+    del post['region']
+    found = model(post)
+    post['region'].x = torch.empty(0, 5)
+    post['region'].num_nodes = 0
+    assert torch.equal(found.emissions, model(post).emissions)
