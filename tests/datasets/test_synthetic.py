@@ -798,6 +798,10 @@ def test_relation_graph(crossed):
     assert torch.allclose(intra.edge_weight, torch.cosine_similarity(
         scores[row], scores[col]), atol=1e-5)
     # A slice knows the whole corpus, and so does every split.
+    # A post about no event has a topic, which its own image shares.
+    other = crossed['val'].relation_graph(k=1, exclude_own=False)
+    query, image = other[INTER].edge_index
+    assert torch.equal(query == image, event < 0)
     other = crossed['train'][:7].relation_graph(k=3, threshold=0.7)
     assert torch.equal(other[INTER].edge_index, graph[INTER].edge_index)
     assert torch.equal(other['image'].x, graph['image'].x)
