@@ -20,8 +20,6 @@ __all__ = [
 #: Lists of the inverted file over the square root of the number of points,
 #: and points that a list is trained on.
 _LISTS, _TRAIN = 4.0, 32
-#: Lists that a query of :func:`nearest` looks into.
-_PROBES = 32
 #: Points that are compared with a block of queries at once, and the most of
 #: them that share one maximum.
 _STEP, _SEGMENT = 4096, 64
@@ -357,6 +355,7 @@ def nearest(
     barred: tuple[Any, Any] | None = None,
     whole_ties: bool = False,
     index: str = 'exact',
+    num_probes: int = 8,
     seed: int = 0,
     block_size: int = 4096,
     log: str | None = None,
@@ -385,6 +384,8 @@ def nearest(
         index (str, optional): :obj:`'exact'`, :obj:`'faiss'` for an inverted
             file, or :obj:`'faiss:...'` with any of its factory strings.
             (default: :obj:`'exact'`)
+        num_probes (int, optional): Lists of an inverted file that a query
+            looks into. (default: :obj:`8`)
         seed (int, optional): Seed of the inverted file.
         block_size (int, optional): Queries compared at once.
         log (str, optional): Label of a progress bar; none by default.
@@ -401,7 +402,8 @@ def nearest(
     found: list[tuple[Any, Any, Any]] = []
     if len(pool) > 0 and len(rows) > 0:
         search = (_Exact(queries, pool) if index == 'exact'
-                  else partial(_indexed(pool, index, seed), queries))
+                  else partial(_indexed(pool, index, seed), queries,
+                               num_probes))
         blocks = range(0, len(rows), block_size)
         for low in tqdm(blocks, desc=log, disable=log is None):
             block = rows[low:low + block_size]
@@ -651,6 +653,7 @@ class _Approximate:
     def __call__(
         self,
         queries: Keys,
+        num_probes: int,
         rows: Any,
         width: int,
     ) -> tuple[Any, Any]:
@@ -660,7 +663,7 @@ class _Approximate:
         lists = getattr(self.index, 'nlist', 1)
         if hasattr(self.index, 'nprobe'):
             # Enough lists to hold several times as many as are asked for.
-            self.index.nprobe = min(lists, max(_PROBES, math.ceil(
+            self.index.nprobe = min(lists, max(num_probes, math.ceil(
                 4 * width * lists / len(self.pool))))
         _, col = self.index.search(x.numpy(), min(width, len(self.pool)))
         row, place = (col >= 0).nonzero()

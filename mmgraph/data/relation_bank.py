@@ -60,6 +60,7 @@ class RelationBank:
         drop_zero: bool,
         exclude_duplicates: bool,
         index: str,
+        num_probes: int,
         seed: int,
         block_size: int,
     ) -> None:
@@ -70,6 +71,7 @@ class RelationBank:
         self.drop_zero = drop_zero
         self.exclude_duplicates = exclude_duplicates
         self.index = index
+        self.num_probes = num_probes
         self.seed = seed
         self.block_size = block_size
         self.has_types = False
@@ -374,7 +376,8 @@ class RelationBank:
         **kwargs: Any,
     ) -> Edges:
         return nearest(queries, rows, pool, k, index=self.index,
-                       seed=self.seed, block_size=self.block_size, **kwargs)
+                       num_probes=self.num_probes, seed=self.seed,
+                       block_size=self.block_size, **kwargs)
 
     def _kept(self, row: Any, col: Any, score: Any) -> Edges:
         keep = np.ones(len(row), bool)

@@ -137,6 +137,7 @@ class RelationGraph(HeteroData):
         exclude_own: bool = True,
         exclude_duplicates: bool = False,
         index: str = 'exact',
+        num_probes: int = 8,
         block_size: int = 4096,
         seed: int = 0,
         log: bool = False,
@@ -220,6 +221,9 @@ class RelationGraph(HeteroData):
                 a small part of the time; or :obj:`'faiss:...'` with a factory
                 string of faiss, *e.g.* :obj:`'faiss:HNSW32'`. Weights are
                 exact in any case. (default: :obj:`'exact'`)
+            num_probes (int, optional): Lists of an inverted file that a query
+                looks into: the more, the fewer neighbours are missed.
+                (default: :obj:`8`)
             block_size (int, optional): Queries compared at once.
                 (default: :obj:`4096`)
             seed (int, optional): Seed of the index. (default: :obj:`0`)
@@ -236,7 +240,7 @@ class RelationGraph(HeteroData):
         once, and memory for :obj:`block_size` rows beside the features and
         the result; with an index :math:`O((N_t + N_i) \sqrt{N_i} F)`.
         """
-        check_at_least(1, k=k, block_size=block_size)
+        check_at_least(1, k=k, block_size=block_size, num_probes=num_probes)
         check_choice('metric', metric, ('cosine', 'dot'))
         check_choice('pool', pool, ('all', *_SPLITS))
         check_search(hub_correction, tie_break, index)
@@ -266,8 +270,8 @@ class RelationGraph(HeteroData):
         bank = RelationBank(
             k=k, threshold=threshold, hub_correction=hub_correction,
             tie_break=tie_break, drop_zero=drop_zero,
-            exclude_duplicates=exclude_duplicates, index=index, seed=seed,
-            block_size=block_size)
+            exclude_duplicates=exclude_duplicates, index=index,
+            num_probes=num_probes, seed=seed, block_size=block_size)
         own = graph['text'].image_index.numpy()
         group = bank.fit(text, image, types, pooled(graph['text']),
                          pooled(graph['image']), own, log)

@@ -387,7 +387,8 @@ def _quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings('ignore', category=PossibleUserWarning)
         warnings.filterwarnings('ignore', message='.*(LeafSpec|custom batch '
-                                'sampler `LengthBatchSampler`)')
+                                'sampler `LengthBatchSampler`|The dirpath has '
+                                'changed)')
         for logger in loggers:
             logger.setLevel(logging.WARNING)
         try:

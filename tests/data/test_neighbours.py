@@ -341,9 +341,16 @@ def test_recall_of_an_index(index):
     assert all(len(s) == 5 for s in some)
     hit = sum(len(set(a) & set(b)) for a, b in zip(exact, some))
     assert hit > .95 * 2500
-    again = nearest(keys, rows, pool_of(p), 5, index=index)  # the same seed
-    if index == 'faiss':
+    if index == 'faiss':  # the same seed, the same lists
+        again = nearest(keys, rows, pool_of(p), 5, index=index)
         assert all(np.array_equal(a, b) for a, b in zip(found, again))
+        hits = []
+        for probes in (1, 8, 10**6):
+            some = lists(nearest(keys, rows, pool, 5, index=index,
+                                 num_probes=probes), 500)
+            hits.append(sum(len(set(a) & set(b))
+                            for a, b in zip(exact, some)))
+        assert hits[0] < hits[1] < hits[2] == 2500
 
 
 def test_without_faiss(monkeypatch):
