@@ -51,7 +51,7 @@ from torch_geometric.utils import erdos_renyi_graph, to_undirected
 from tqdm import tqdm
 
 import mmgraph
-from benchmarks.common import write_json
+from benchmarks.common import show, write_json
 from benchmarks.peers.network_aligners import PEERS, NotInstalled, Problem
 from mmgraph.data import GraphPair
 from mmgraph.datasets import NetworkAlignment
@@ -870,16 +870,6 @@ def render(records: Records, args: argparse.Namespace) -> list[Path]:
     if len(there) > 1:
         written += plot(folder, groups, names)
     return written
-
-
-def show(table: dict[str, Any]) -> None:
-    rows = [table['columns'], *table['rows']]
-    widths = [max(len(str(row[i])) for row in rows)
-              for i in range(len(rows[0]))]
-    print(f"\n{table['title']}\n")
-    for row in rows:
-        print('  '.join(f'{cell!s:<{width}}'
-                        for cell, width in zip(row, widths)).rstrip())
 
 
 def plot(folder: Path, groups: dict[Any, Any],

@@ -21,10 +21,7 @@ can be stopped and started again.
 import argparse
 import json
 import math
-import os
-import platform
 import resource
-import subprocess
 import sys
 import tempfile
 import time
@@ -37,9 +34,7 @@ import torch
 from torch import Tensor
 from torch_geometric.transforms import Compose
 
-import mmgraph
-from benchmarks.alignment_pairs import processor
-from benchmarks.common import write_json
+from benchmarks.common import machine, processor, show, supervise, write_json
 from mmgraph.data import GraphPair
 from mmgraph.data.view import GraphView
 from mmgraph.metrics.alignment import hits_at_k
@@ -215,41 +210,6 @@ def child(method: str, path: Path) -> None:
     print(json.dumps(result))
 
 
-def supervise(method: str, path: Path, seconds: float,
-              gib: float) -> dict[str, Any]:
-    """Runs a method; ends it once it has used up its budget."""
-    environment = dict(os.environ, OMP_NUM_THREADS='1')
-    process = subprocess.Popen(
-        [sys.executable, '-W', 'ignore', '-m', 'benchmarks.aligners_scale',
-         '--child', method, str(path)], env=environment, text=True,
-        stdout=subprocess.PIPE)
-    assert process.stdout is not None
-    process.stdout.readline()  # set up
-    stat = Path(f'/proc/{process.pid}/stat')
-    ticks, page = os.sysconf('SC_CLK_TCK'), os.sysconf('SC_PAGE_SIZE')
-    before, stopped = None, None
-    while process.poll() is None:
-        time.sleep(0.1)
-        try:
-            fields = stat.read_text().rsplit(')', 1)[1].split()
-        except OSError:
-            continue
-        used = (int(fields[11]) + int(fields[12])) / ticks
-        before = used if before is None else before
-        if used - before > seconds:
-            stopped = f'more than {seconds:g} CPU s'
-        elif int(fields[21]) * page > gib * 2**30:
-            stopped = f'more than {gib:g} GiB'
-        if stopped is not None:
-            process.kill()
-            break
-    answer = process.stdout.read()
-    process.wait()
-    if stopped is None and process.returncode != 0:
-        stopped = f'ended with code {process.returncode}'
-    return dict(stopped=stopped) if stopped else json.loads(answer)
-
-
 # Tables and plots ############################################################
 
 
@@ -331,17 +291,6 @@ def plot(runs: list[dict[str, Any]], folder: Path) -> list[Path]:
     return written
 
 
-def show(table: dict[str, Any]) -> None:
-    rows = [table['columns'], *table['rows']]
-    widths = [max(len(row[i]) for row in rows if 'stopped' not in row[3]
-                  or i < 3) for i in range(len(rows[0]))]
-    print(f"\n{table['title']}\n")
-    for row in rows:
-        print('  '.join(f'{cell:<{width}}' for cell, width in
-                        zip(row, widths)).rstrip())
-    print(f"\n{table['notes']}")
-
-
 # All runs ####################################################################
 
 
@@ -394,10 +343,7 @@ def main() -> int:
     def write() -> None:
         if args.output is None:
             return
-        result.update(render(runs), machine=dict(
-            processor=processor(), cores=os.cpu_count(), threads=1,
-            system=platform.platform(), python=platform.python_version(),
-            torch=torch.__version__, mmgraph=mmgraph.__version__))
+        result.update(render(runs), machine=machine(threads=1))
         write_json(args.output, result)
 
     plan = [] if args.render else [
@@ -424,8 +370,9 @@ def main() -> int:
                 torch.save(make_pair(graph, size, seed).to_dict(), path)
                 made = size, graph, seed
             print(f'{head} ...', flush=True)
-            out = supervise(method, path, args.budget_seconds,
-                            args.budget_gib)
+            out = supervise('benchmarks.aligners_scale',
+                            [method, str(path)], args.budget_seconds,
+                            args.budget_gib, sets_up=True)
             print('    ' + ', '.join(
                 f'{key} {value:.4g}' if isinstance(value, float) else
                 f'{key}: {value}' for key, value in out.items()), flush=True)

@@ -40,7 +40,7 @@ import torch_geometric
 from scipy.spatial import KDTree
 
 import mmgraph
-from benchmarks.common import write_json
+from benchmarks.common import processor, write_json
 from mmgraph.data.view import GraphView, ptr_from_sizes
 from mmgraph.nn.align import Alignment, StructuralAligner
 from mmgraph.utils import data_dir
@@ -383,16 +383,6 @@ def spread(times: list[float]) -> dict[str, float]:
     return dict(median_ms=statistics.median(ordered), min_ms=ordered[0],
                 p90_ms=ordered[int(0.9 * (len(ordered) - 1))],
                 repeats=len(ordered))
-
-
-def processor() -> str:
-    try:
-        for line in Path('/proc/cpuinfo').read_text().splitlines():
-            if line.startswith('model name'):
-                return line.split(':', 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
 
 
 def parse_args() -> argparse.Namespace:
