@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,8 +17,8 @@ def run(folder, *more):
 @pytest.fixture
 def in_process(monkeypatch):
     threads = torch.get_num_threads()
-    monkeypatch.setattr(bench, 'supervise', lambda kind, method, folder, _:
-                        bench.child(kind, method, folder))
+    monkeypatch.setattr(bench, 'supervise', lambda module, given, _:
+                        bench.child(*given[:2], Path(given[2])))
     yield
     torch.set_num_threads(threads)
 
@@ -69,7 +70,8 @@ def test_methods_agree(method, tmp_path):
 
 def test_budget(tmp_path):
     bench.make_features(tmp_path, 200)
-    out = bench.supervise('build', 'exact', tmp_path, 0.)
-    assert out['stopped'] == 'more than 0 CPU s'
-    out = bench.supervise('build', 'exact', tmp_path / 'none', 60.)
-    assert out['stopped'] == 'ended with code 1'
+    child = 'benchmarks.relation_graph', ['build', 'exact', str(tmp_path)]
+    assert bench.supervise(*child, 0.)['stopped'] == 'more than 0 CPU s'
+    assert bench.supervise(*child, 60., gib=.01)['stopped'].endswith('GiB')
+    child[1][2] += '/none'
+    assert bench.supervise(*child, 60.)['stopped'] == 'ended with code 1'
