@@ -32,7 +32,7 @@ import torch
 import torch_geometric
 
 import mmgraph
-from benchmarks.common import write_json
+from benchmarks.common import show, write_json
 from mmgraph.datasets import SyntheticPosts
 from mmgraph.metrics import SpanMetric
 from mmgraph.models.mner import BiLSTMCRF, CrossSampleNER, TaggingModel
@@ -169,34 +169,33 @@ def main(args: Sequence[str] | None = None) -> list[dict[str, Any]]:
     title = (f'Entities on synthetic posts, half of them with an alias that '
              f'only images of other posts explain (test split, %, mean ± '
              f'deviation of {len(seeds)} seeds)')
-    print(f'\n{title}\n\n' + '\n'.join(
-        f'{row[0]:32}' + ''.join(f'{cell:>20}' for cell in row[1:])
-        for row in (columns, *rows)))
+    result = dict(
+        title=title, columns=columns, rows=rows,
+        notes=f'{num_posts} posts a split, {epochs} epochs, one encoder '
+        f'(words and characters, BiLSTM) for all; {K} neighbours in each '
+        f'relation, images of training posts only. Every seed is a world '
+        f'of its own; the test split is scored once, after the last '
+        f'epoch. The last row is SyntheticPosts.text_only_span_ceiling '
+        f'(which leaves out aliases; a model that guesses them has '
+        f'{100 * (1 - CROSS / 2 * 3 / 4):.1f} at most on average) and the '
+        f'expected recall of guesses. The learning rate, one for all '
+        f'models, and the number of epochs were chosen in a few trials on '
+        f'seed 0 with its test scores in sight. Seconds are those of the '
+        f'process, on a machine that did other work too.',
+        runs=runs,
+        settings=dict(
+            num_posts=num_posts, epochs=epochs, seeds=list(seeds),
+            cross=CROSS, object_dim=DIM, width=WIDTH, dropout=DROPOUT,
+            lr=LR, warmup_steps=WARMUP, batch_size=BATCH_SIZE, k=K,
+            min_count=MIN_COUNT, threads=torch.get_num_threads()),
+        versions=dict(
+            mmgraph=mmgraph.__version__, torch=torch.__version__,
+            torch_geometric=torch_geometric.__version__,
+            pytorch_lightning=pl.__version__,
+            python=platform.python_version()))
+    show(result)
     if output is not None:
-        write_json(output, dict(
-            title=title, columns=columns, rows=rows,
-            notes=f'{num_posts} posts a split, {epochs} epochs, one encoder '
-            f'(words and characters, BiLSTM) for all; {K} neighbours in each '
-            f'relation, images of training posts only. Every seed is a world '
-            f'of its own; the test split is scored once, after the last '
-            f'epoch. The last row is SyntheticPosts.text_only_span_ceiling '
-            f'(which leaves out aliases; a model that guesses them has '
-            f'{100 * (1 - CROSS / 2 * 3 / 4):.1f} at most on average) and the '
-            f'expected recall of guesses. The learning rate, one for all '
-            f'models, and the number of epochs were chosen in a few trials on '
-            f'seed 0 with its test scores in sight. Seconds are those of the '
-            f'process, on a machine that did other work too.',
-            runs=runs,
-            settings=dict(
-                num_posts=num_posts, epochs=epochs, seeds=list(seeds),
-                cross=CROSS, object_dim=DIM, width=WIDTH, dropout=DROPOUT,
-                lr=LR, warmup_steps=WARMUP, batch_size=BATCH_SIZE, k=K,
-                min_count=MIN_COUNT, threads=torch.get_num_threads()),
-            versions=dict(
-                mmgraph=mmgraph.__version__, torch=torch.__version__,
-                torch_geometric=torch_geometric.__version__,
-                pytorch_lightning=pl.__version__,
-                python=platform.python_version())))
+        write_json(output, result)
         print(f'\nwrote {output}')
     return runs
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from mmgraph.data import Post
 from mmgraph.nn import Configurable
 
-__all__ = ['Entity', 'Relation', 'TaskModel']
+__all__ = ['Entity', 'Relation', 'TaskModel', 'check_labels']
 
 
 @dataclass(frozen=True)
@@ -64,3 +64,16 @@ class TaskModel(Configurable, nn.Module, ABC):
     @abstractmethod
     def decode(self, output: Any, batch: Post) -> list[Any]:
         r"""What the model found: one item a post."""
+
+
+def check_labels(name: str, ids: Tensor, size: int) -> None:
+    r"""Gold labels are labels of the model.
+
+    Raises:
+        ValueError: If one is not.
+    """
+    wrong = ids[(ids < 0) | (ids >= size)]
+    if wrong.numel():
+        raise ValueError(f"'{name}' must be in [0, {size}) (got "
+                         f'{int(wrong[0])}); was the model built for another '
+                         f'vocabulary?')

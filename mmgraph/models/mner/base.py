@@ -7,7 +7,7 @@ from torch_geometric.data.batch import Batch
 
 from mmgraph.data import Post, ptr_from_sizes
 from mmgraph.errors import ShapeError
-from mmgraph.models.base import Entity, TaskModel
+from mmgraph.models.base import Entity, TaskModel, check_labels
 from mmgraph.nn.encoders import TextEncoder
 from mmgraph.nn.heads import CRFHead, SoftmaxHead
 from mmgraph.nn.ragged import first_of_group, rows_of
@@ -147,12 +147,7 @@ class TaggingModel(TaskModel):
         gold = batch['word'].get('tag_id')
         if gold is None:
             raise ValueError("the posts have no gold tags ('word.tag_id')")
-        size = 1 + 2 * self.num_types
-        wrong = gold[(gold < 0) | (gold >= size)]
-        if wrong.numel():
-            raise ValueError(f"'tag_id' must be in [0, {size}) (got "
-                             f'{int(wrong[0])}); was the model built for '
-                             f'another vocabulary?')
+        check_labels('tag_id', gold, 1 + 2 * self.num_types)
         loss = self.head.loss(output.emissions, kept_tags(gold, output),
                               output.ptr)
         return loss if output.loss is None else loss + output.loss

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from torch_geometric.data.batch import Batch
 
 from mmgraph.data import Post
-from mmgraph.models.base import Entity, Relation, TaskModel
+from mmgraph.models.base import Entity, Relation, TaskModel, check_labels
 from mmgraph.nn.align import Alignment
 from mmgraph.nn.ragged import first_of_group, rows_of
 
@@ -48,11 +48,7 @@ class RelationModel(TaskModel):
             ValueError: If a gold relation is not a class of the model.
         """
         gold = batch['entity', 'relation', 'entity'].relation_id
-        wrong = gold[(gold < 0) | (gold >= self.num_relations)]
-        if wrong.numel():
-            raise ValueError(f"'relation_id' must be in [0, "
-                             f'{self.num_relations}) (got {int(wrong[0])});'
-                             f' was the model built for another vocabulary?')
+        check_labels('relation_id', gold, self.num_relations)
         logits = output.logits.float()
         # The mean of no pair would be NaN.
         loss = F.cross_entropy(logits, gold) if gold.numel() else logits.sum()

@@ -27,6 +27,11 @@ class CRFHead(Configurable, nn.Module):
         - **input:** states :math:`(n, F)`
         - **output:** emissions :math:`(n, T)`
 
+    Raises:
+        ValueError: If :obj:`num_types` is not positive or :obj:`constraint`
+            unknown; by :meth:`loss` if gold tags are ill-formed where
+            :obj:`constraint` is :obj:`'always'`.
+
     Example:
         >>> import torch
         >>> head = CRFHead(8, num_types=2)

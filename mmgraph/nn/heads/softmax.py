@@ -25,6 +25,9 @@ class SoftmaxHead(Configurable, nn.Module):
         - **input:** states :math:`(n, F)`
         - **output:** emissions :math:`(n, T)`
 
+    Raises:
+        ValueError: If :obj:`num_types` is not positive.
+
     Example:
         >>> head = SoftmaxHead(8, num_types=2)
         >>> emissions, ptr = head(torch.zeros(3, 8)), torch.tensor([0, 2, 3])
