@@ -5,8 +5,9 @@ from typing import Literal, TypeAlias
 from torch import Tensor
 
 __all__ = [
-    'GraphRoute', 'MNREVersion', 'MatchMethod', 'NeighbourPool', 'OptTensor',
-    'PathLike', 'Split', 'TagReading', 'Ties', 'TreeRoute'
+    'GraphRoute', 'JMEREVariant', 'MNREVersion', 'MatchMethod',
+    'NeighbourPool', 'OptTensor', 'PathLike', 'Split', 'TagReading', 'Ties',
+    'TreeRoute'
 ]
 
 OptTensor: TypeAlias = Tensor | None
@@ -14,6 +15,7 @@ PathLike: TypeAlias = str | os.PathLike[str]
 
 Split: TypeAlias = Literal['train', 'val', 'test']
 MNREVersion: TypeAlias = Literal['v1', 'v2']
+JMEREVariant: TypeAlias = Literal['merged', 'v1', 'published']
 GraphRoute: TypeAlias = Literal['none', 'dependency', 'dependency+scene']
 TreeRoute: TypeAlias = Literal['none', 'dependency']
 TagReading: TypeAlias = Literal['lenient', 'strict']

@@ -5,6 +5,7 @@ from mmgraph.datasets.features import (
     FeatureFile,
     StandInFeatures,
 )
+from mmgraph.datasets.jmere import JMERE
 from mmgraph.datasets.manifest import Manifest
 from mmgraph.datasets.mnre import MNRE
 from mmgraph.datasets.network_alignment import NetworkAlignment
@@ -13,9 +14,9 @@ from mmgraph.datasets.synthetic import SyntheticPosts
 from mmgraph.datasets.twitter import Twitter2015, Twitter2017
 
 __all__ = [
-    'FeatureBank', 'FeatureFile', 'MNRE', 'Manifest', 'NetworkAlignment',
-    'PlantedPairs', 'PostDataset', 'Row', 'StandInFeatures', 'SyntheticPosts',
-    'Twitter2015', 'Twitter2017'
+    'FeatureBank', 'FeatureFile', 'JMERE', 'MNRE', 'Manifest',
+    'NetworkAlignment', 'PlantedPairs', 'PostDataset', 'Row',
+    'StandInFeatures', 'SyntheticPosts', 'Twitter2015', 'Twitter2017'
 ]
 
 classes = __all__

@@ -3,7 +3,8 @@ import hashlib
 import inspect
 import pickle
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from itertools import chain
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -85,6 +86,9 @@ class PostDataset(Dataset):
         negative (str, optional): The relation that means "none".
             (default: :obj:`None`)
     """
+    #: Names of the relations without direction: head and tail may be swapped.
+    symmetric: ClassVar[tuple[str, ...]] = ()
+
     _init_args: dict[str, Any]
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
@@ -186,7 +190,13 @@ class PostDataset(Dataset):
     def relation_ids(self) -> Tensor:
         r"""The relation of each instance, :obj:`[len(self)]`, for corpora with
         one relation an instance.
+
+        Raises:
+            ValueError: If an instance has none or several.
         """
+        if (self._rows['relation_ptr'].diff() != 1).any():
+            raise ValueError(f"'{type(self).__name__}' has instances with no "
+                             f'relation, or with several')
         return self._rows['relation'][list(self.indices()), 2].long()
 
     def relation_graph(self, k: int = 5, **options: Any) -> RelationGraph:
@@ -206,10 +216,44 @@ class PostDataset(Dataset):
             f'build a RelationGraph from features '
             f'(RelationGraph.from_features)')
 
+    @property
+    def signatures(self) -> list[list[int]]:
+        r"""Which mentions the relations join here, and in which order of the
+        text: a sorted row :obj:`[relation_id, head_type, tail_type,
+        head_first, tail_first]` for each combination that occurs. The last
+        two are how often the head, by :obj:`(start, end)`, stands before the
+        tail and after it.
+        """
+        rows = self._rows
+        # How often each instance is here: a slice may repeat one.
+        times = torch.bincount(
+            torch.tensor(list(self.indices()), dtype=torch.long),
+            minlength=self._rows['post'].numel())
+        instance = torch.repeat_interleave(rows['relation_ptr'].diff())
+        here = times[instance] > 0
+        instance, relation = instance[here], rows['relation'][here].long()
+        head, tail = rows['entity'].long()[
+            relation[:, :2].t() + rows['entity_ptr'][instance]]
+        keys, group = torch.unique(
+            torch.stack([relation[:, 2], head[:, 2], tail[:, 2]], dim=1),
+            dim=0, return_inverse=True)
+        same = head[:, 0] == tail[:, 0]
+        first = (head[:, 0] < tail[:, 0]) | same & (head[:, 1] < tail[:, 1])
+        last = (head[:, 0] > tail[:, 0]) | same & (head[:, 1] > tail[:, 1])
+        counts = keys.new_zeros(keys.size(0), 2).index_add_(
+            0, group, torch.stack([first, last], dim=1)
+            * times[instance].unsqueeze(1))
+        found: list[list[int]] = torch.cat([keys, counts], dim=1).tolist()
+        return found
+
+    def texts(self) -> Iterator[list[str]]:
+        r"""The words of each post that has an instance here, once a post."""
+        for index in self.post_index.unique().tolist():
+            yield self._data.words[index]
+
     def words(self) -> Iterator[str]:
         r"""The words of all posts that have an instance here, once a post."""
-        for index in self.post_index.unique().tolist():
-            yield from self._data.words[index]
+        return chain.from_iterable(self.texts())
 
     def num_words(self) -> Tensor:
         r"""Number of words of each instance, :obj:`[len(self)]`."""

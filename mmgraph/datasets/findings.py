@@ -63,10 +63,12 @@ class Report:
         corpus (str): The name of the corpus.
         root (str): The folder.
         findings (list of Finding): One a file.
+        notes (list of str): Further lines, shown before the verdict.
     """
     corpus: str
     root: str
     findings: list[Finding]
+    notes: list[str] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:
@@ -84,6 +86,8 @@ class Report:
             if len(found.problems) > _SHOWN:
                 lines.append(f'… and {len(found.problems) - _SHOWN} more in '
                              f'{found.path}')
+        if self.notes:
+            lines += ['', *self.notes]
         bad = sum(found.fatal for found in self.findings)
         return '\n'.join([*lines, '', 'ok' if self.ok else
                           f'{bad} of {len(self.findings)} are missing or '

@@ -16,7 +16,8 @@ from mmgraph.datasets.findings import (
     read_found,
     table,
 )
-from mmgraph.datasets.manifest import MNRE_MANIFEST
+from mmgraph.datasets.jmere import rebuild
+from mmgraph.datasets.manifest import JMERE_MANIFEST, MNRE_MANIFEST
 from mmgraph.datasets.mnre import (
     MNRELine,
     find_mnre_trees,
@@ -48,7 +49,8 @@ def check(
 ) -> Report:
     r"""Reads every file of MNRE that a folder should hold and says what is
     there, missing, unreadable, damaged, or not the published one. A version
-    of which there is no text at all is no fault if the other is there.
+    of which there is no text at all is no fault if the other is there. Tells
+    also what :class:`~mmgraph.datasets.JMERE` makes of version 2.
 
     Args:
         root (str): As in :class:`~mmgraph.datasets.MNRE`.
@@ -64,9 +66,10 @@ def check(
         if folder is not None and not Path(folder).is_dir():
             raise InputError('no such folder', folder)
     findings: list[Finding] = []
+    good: dict[tuple[str, str], list[MNRELine]] = {}
     for version in _VERSIONS:
         found = [list(_check_split(Path(root), version, split, image_dir,
-                                   conllu_dir, scene_dir))
+                                   conllu_dir, scene_dir, good))
                  for split in _SPLITS]
         findings += [finding for group in found for finding in group]
     there = {f.version for f in findings
@@ -74,7 +77,7 @@ def check(
     for finding in findings:
         if there and finding.version not in there:
             finding.fatal = False
-    return Report('MNRE', str(root), findings)
+    return Report('MNRE', str(root), findings, _rebuilt(good))
 
 
 def _check_split(
@@ -84,9 +87,12 @@ def _check_split(
     image_dir: PathLike | None,
     conllu_dir: PathLike | None,
     scene_dir: PathLike | None,
+    good: dict[tuple[str, str], list[MNRELine]],
 ) -> Iterator[Finding]:
     text, lines = _check_text(root, version, split)
     yield text
+    if lines and not text.fatal:
+        good[version, split] = lines
     texts = {line.image: line.words for line in lines}
     trees = Finding(version, split, 'trees', 'missing')
     try:
@@ -154,6 +160,33 @@ def _check_scenes(
     found.problems += [f'{path}: no scene graph of {name}'
                        for name in sorted(texts.keys() - graphs.keys())]
     found.close()
+
+
+def _rebuilt(lines: Mapping[tuple[str, str], list[MNRELine]]) -> list[str]:
+    r"""What JMERE is rebuilt from the text of version 2, as a table."""
+    rows = []
+    for variant in 'merged', 'v1':
+        for split in _SPLITS:
+            samples = rebuild(lines.get(('v2', split), ()), variant)
+            if not samples:
+                continue
+            text = ''.join(sample.canonical_line() for sample in samples)
+            same = JMERE_MANIFEST.status(f'{variant} {split}',
+                                         text.encode()) == 'published'
+            counts = [len(samples),
+                      sum(len(sample.quintuples) for sample in samples),
+                      sum(len(sample.mentions) for sample in samples),
+                      len({word for sample in samples
+                           for word in sample.words})]
+            length = sum(len(sample.words) for sample in samples)
+            rows.append((variant, split, *(f'{n:,}' for n in counts),
+                         f'{length / len(samples):.2f}',
+                         'agrees' if same else 'differs'))
+    if not rows:
+        return []
+    return ['JMERE, rebuilt from version 2', '', *table(
+        ('variant', 'split', 'posts', 'relations', 'mentions',
+         'distinct words', 'mean length', 'canonical text'), rows)]
 
 
 @dataclass
@@ -238,6 +271,27 @@ class Stats:
         ]
 
 
+def _read(root: PathLike) -> dict[tuple[str, str], list[MNRELine]]:
+    r"""The lines of each text that a folder holds."""
+    found: dict[tuple[str, str], list[MNRELine]] = {}
+    fault: InputError | None = None
+    for version in _VERSIONS:
+        for split in _SPLITS:
+            try:
+                source = find_source(root, version, split)
+            except InputError as error:
+                fault = fault or error
+                continue
+            lines = found[version, split] = []
+            for line in read_mnre(source.read_bytes(), version, source.name):
+                if isinstance(line, InputError):
+                    raise line
+                lines.append(line)
+    if not found and fault is not None:
+        raise fault
+    return found
+
+
 def stats(root: PathLike) -> dict[str, Stats]:
     r"""Counts what a folder holds, by :obj:`'{version} {split}'` and
     :obj:`'{version} all'`.
@@ -245,27 +299,21 @@ def stats(root: PathLike) -> dict[str, Stats]:
     Raises:
         InputError: If there is no text, or a line cannot be used.
     """
+    return _stats(_read(root))
+
+
+def _stats(
+    texts: Mapping[tuple[str, str], list[MNRELine]],
+) -> dict[str, Stats]:
     found: dict[str, Stats] = {}
-    fault: InputError | None = None
     for version in _VERSIONS:
-        everything: list[MNRELine] = []
-        for split in _SPLITS:
-            try:
-                source = find_source(root, version, split)
-            except InputError as error:
-                fault = fault or error
-                continue
-            lines = []
-            for line in read_mnre(source.read_bytes(), version, source.name):
-                if isinstance(line, InputError):
-                    raise line
-                lines.append(line)
+        splits = {split: lines for (other, split), lines in texts.items()
+                  if other == version}
+        for split, lines in splits.items():
             found[f'{version} {split}'] = Stats.of(lines)
-            everything += lines
+        everything = [line for lines in splits.values() for line in lines]
         if everything:
             found[f'{version} all'] = Stats.of(everything)
-    if not found and fault is not None:
-        raise fault
     return found
 
 
@@ -286,11 +334,17 @@ def data_check(
 
 
 def data_stats(root: PathLike) -> tuple[str, int]:
-    r"""The text and the exit status of :obj:`mmgraph data stats`."""
+    r"""The text and the exit status of :obj:`mmgraph data stats`: counts, for
+    MNRE also those of what :class:`~mmgraph.datasets.JMERE` makes of it.
+    """
     if is_twitter(root):
         return twitter_stats(root), 0
-    counts = stats(root)
+    texts = _read(root)
+    counts = _stats(texts)
     columns = [value.rows() for value in counts.values()]
     rows = [(cells[0][0], *(cell[1] for cell in cells))
             for cells in zip(*columns, strict=True)]
-    return '\n'.join(table(('', *counts), rows)), 0
+    lines = table(('', *counts), rows)
+    if rebuilt := _rebuilt(texts):
+        lines += ['', *rebuilt]
+    return '\n'.join(lines), 0

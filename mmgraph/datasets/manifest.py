@@ -10,7 +10,8 @@ from mmgraph.errors import InputError
 from mmgraph.typing import PathLike
 from mmgraph.utils import atomic_path
 
-__all__ = ['MNRE_MANIFEST', 'TWITTER_MANIFEST', 'FileEntry', 'Manifest']
+__all__ = ['JMERE_MANIFEST', 'MNRE_MANIFEST', 'TWITTER_MANIFEST', 'FileEntry',
+           'Manifest']
 
 
 @dataclass(frozen=True)
@@ -155,6 +156,39 @@ MNRE_MANIFEST = Manifest({
         75433,
         '66caf56dc6a7789dd7b236b75d466491344b0ff18fe09cacdfd5a087bbbc385d',
         **_SCENE),
+})
+
+_REBUILT = dict(licence='derived from the text',
+                source='version 2 of thecharm/MNRE at 354211e')
+
+#: The canonical text of what :class:`~mmgraph.datasets.JMERE` rebuilds, by
+#: variant and split; see
+#: :meth:`JMERE.canonical_text <mmgraph.datasets.JMERE.canonical_text>`.
+JMERE_MANIFEST = Manifest({
+    'merged train': FileEntry(
+        558908,
+        'e01fdad702632d3f6b9f37b092c0be3594efa1dc9f9d9dd54bd5d1295bbca176',
+        version='merged', **_REBUILT),
+    'merged val': FileEntry(
+        77076,
+        '3a50a3515e9c1f7c63e7a80d98d50477101596b584b5e7251d1a0e6c11853ee1',
+        version='merged', **_REBUILT),
+    'merged test': FileEntry(
+        75459,
+        'c58959009a82f3ec4d213699d6accc3a329244b1cd70966eb8f5feb83f95f236',
+        version='merged', **_REBUILT),
+    'v1 train': FileEntry(
+        579476,
+        '5a68c12ed94532a254623ce69f51d224b82e6f28d561c749eb2284164588861a',
+        version='v1', **_REBUILT),
+    'v1 val': FileEntry(
+        80200,
+        '3e2a9a54b93e766007e65282d0cd921eb8c59eef8b7c9e776834b64c8e0413b0',
+        version='v1', **_REBUILT),
+    'v1 test': FileEntry(
+        77607,
+        'c0559fac1f8b6db924e8a29cd5393662292a262cad588c9e9f5a2e2938a8ad05',
+        version='v1', **_REBUILT),
 })
 
 _TWEETS = dict(licence='none stated', source='jefferyYu/UMT at f478ee6')

@@ -26,8 +26,9 @@ from mmgraph.typing import GraphRoute, MNREVersion, PathLike, Split
 from mmgraph.utils import suggest
 
 __all__ = [
-    'MNRE', 'MNRELine', 'find_mnre_trees', 'find_scenes', 'find_source',
-    'read_mnre'
+    'MNRE', 'MNRELine', 'PostMaker', 'check_keys', 'check_words',
+    'find_graphs', 'find_mnre_trees', 'find_scenes', 'find_source',
+    'image_name', 'mention_span', 'read_mnre'
 ]
 
 #: Goes up whenever the processed data would differ.
@@ -137,7 +138,151 @@ def _add_features(scenes: Mapping[str, SceneGraph], path: Path) -> None:
         scene.x = rows[slots]
 
 
-def _span(value: Any, key: str, words: list[str]) -> tuple[int, int]:
+def find_graphs(
+    root: PathLike,
+    version: str,
+    split: str,
+    graph: str,
+    conllu_dir: PathLike | None = None,
+    scene_dir: PathLike | None = None,
+) -> dict[str, SourceFile]:
+    r"""The files beside the text that a choice of :obj:`graph` asks for.
+
+    Raises:
+        InputError: If they are not there; the message says what to do.
+    """
+    sources = {}
+    if graph != 'none':
+        sources['trees'] = SourceFile(
+            find_mnre_trees(root, version, split, conllu_dir))
+    if graph == 'dependency+scene':
+        path = find_scenes(root, split, scene_dir)
+        sources['scenes'] = SourceFile(path)
+        path = path.with_name(f'object_features_{split}.safetensors')
+        if path.is_file():
+            sources['features'] = SourceFile(path)
+    return sources
+
+
+class PostMaker:
+    r"""Makes the posts of a split, with their trees and scene graphs.
+
+    Args:
+        sources (mapping): What :func:`find_graphs` gave.
+        version (str): The version of the corpus, for errors.
+        pre_transform (BaseTransform, optional): Applied to each post.
+            (default: :obj:`None`)
+    """
+    def __init__(
+        self,
+        sources: Mapping[str, SourceFile],
+        version: str,
+        pre_transform: BaseTransform | None = None,
+    ) -> None:
+        self._sources, self._version = sources, version
+        self._pre_transform = pre_transform
+        self._trees = Trees(sources['trees'].path if 'trees' in sources
+                            else None)
+        self._scenes: dict[str, SceneGraph] | None = None
+        if 'scenes' in sources:
+            self._scenes = read_slot_relations(sources['scenes'].path)
+            if 'features' in sources:
+                _add_features(self._scenes, sources['features'].path)
+
+    def __call__(
+        self,
+        words: list[str],
+        image: str,
+        place: str,
+        post_id: str | None = None,
+    ) -> Post:
+        r"""A post without annotation.
+
+        Args:
+            words (list of str): Its words.
+            image (str): The file name of its image.
+            place (str): File and line of the text, for errors.
+            post_id (str, optional): Its name; by default that of the image.
+                (default: :obj:`None`)
+
+        Raises:
+            InputError: If its tree or its scene graph is not there.
+        """
+        post = Post.build(self._trees.find(image, words, place),
+                          self._scene(image, place),
+                          post_id=image if post_id is None else post_id)
+        if self._pre_transform is not None:
+            post = self._pre_transform(post)
+        return post
+
+    def _scene(self, image: str, place: str) -> SceneGraph | None:
+        if self._scenes is None:
+            return None
+        scene = self._scenes.get(image)
+        if scene is None:
+            raise InputError(f'no image {image} (needed by {place}). Do the '
+                             f'files belong to the same split of version '
+                             f'{self._version[1:]}?',
+                             self._sources['scenes'].path)
+        return scene
+
+
+def check_keys(value: Mapping[Any, Any], *keys: str) -> None:
+    r"""Refuses a dict of a file that lacks a key.
+
+    Raises:
+        ValueError: If it does.
+    """
+    missing = [key for key in keys if key not in value]
+    if missing:
+        raise ValueError(f"key '{missing[0]}' is missing (found "
+                         f'{sorted(map(str, value))})')
+
+
+def image_name(value: Mapping[Any, Any]) -> str:
+    r"""The file name of the image of a dict of a file.
+
+    Raises:
+        ValueError: If it has none.
+    """
+    # The corpus's description says 'image_id', its files 'img_id'.
+    key = ('image_id' if 'img_id' not in value and 'image_id' in value
+           else 'img_id')
+    check_keys(value, key)
+    image = value[key]
+    if type(image) is int:
+        image = f'{image}.jpg'
+    if not isinstance(image, str) or not image:
+        raise ValueError(f"'{key}' must be the name of an image file "
+                         f'(got {image!r:.60})')
+    return image
+
+
+def check_words(words: Any) -> list[str]:
+    r"""The words of a text as a file has them.
+
+    Raises:
+        ValueError: If they are not words.
+    """
+    if not (isinstance(words, list) and words
+            and all(isinstance(word, str) and word for word in words)):
+        raise ValueError("'token' must be a list of words, none of them "
+                         'empty')
+    return words
+
+
+def mention_span(value: Any, key: str, words: list[str]) -> tuple[int, int]:
+    r"""The span of a mention, a dict with :obj:`'name'` and :obj:`'pos'`.
+
+    Args:
+        value (Any): The mention as a file has it.
+        key (str): What it is called there.
+        words (list of str): The words of the text.
+
+    Raises:
+        ValueError: If it is not one, is outside the text, or its name is not
+            the tokens there.
+    """
     if not isinstance(value, dict) or 'pos' not in value:
         raise ValueError(f"'{key}' must be a dict with 'name' and 'pos' "
                          f'(got {value!r:.60})')
@@ -169,34 +314,24 @@ def _parse_line(text: str, line: int, relations: Vocabulary) -> MNRELine:
     if not isinstance(value, dict):
         raise ValueError(f'a line must be a dict (got '
                          f'{type(value).__name__})')
-    # The corpus's description says 'image_id', its files 'img_id'.
-    if 'img_id' not in value and 'image_id' in value:
-        value['img_id'] = value['image_id']
-    missing = [key for key in ('token', 'h', 't', 'relation', 'img_id')
-               if key not in value]
-    if missing:
-        raise ValueError(f"key '{missing[0]}' is missing (found "
-                         f'{sorted(map(str, value))})')
-    words = value['token']
-    if not (isinstance(words, list) and words
-            and all(isinstance(word, str) and word for word in words)):
-        raise ValueError("'token' must be a list of words, none of them "
-                         'empty')
-    image = value['img_id']
-    if type(image) is int:
-        image = f'{image}.jpg'
-    if not isinstance(image, str) or not image:
-        raise ValueError(f"'img_id' must be the name of an image file "
-                         f'(got {image!r:.60})')
-    relation = value['relation']
+    image = image_name(value)
+    try:
+        check_keys(value, 'token', 'h', 't', 'relation')
+        words = check_words(value['token'])
+        return MNRELine(words, mention_span(value['h'], 'h', words),
+                        mention_span(value['t'], 't', words),
+                        _relation_id(value['relation'], relations), image,
+                        line)
+    except ValueError as error:
+        raise ValueError(f'{error} (post {image!r})') from error
+
+
+def _relation_id(relation: Any, relations: Vocabulary) -> int:
     if relation in ('None', 'none', None):
-        relation_id = 0
-    elif relation in relations:
-        relation_id = relations.to_id(relation)
-    else:
-        raise ValueError(_unknown_relation(relation, relations))
-    return MNRELine(words, _span(value['h'], 'h', words),
-                    _span(value['t'], 't', words), relation_id, image, line)
+        return 0
+    if relation in relations:
+        return relations.to_id(relation)
+    raise ValueError(_unknown_relation(relation, relations))
 
 
 def _unknown_relation(relation: Any, relations: Vocabulary) -> str:
@@ -323,16 +458,9 @@ class MNRE(PostDataset):
         self.split, self.version, self.graph = split, version, graph
         self._bar = log
         folder = corpus_root(root, 'mnre', 'MNRE')
-        sources = {'text': find_source(folder, version, split)}
-        if graph != 'none':
-            sources['trees'] = SourceFile(
-                find_mnre_trees(folder, version, split, conllu_dir))
-        if graph == 'dependency+scene':
-            path = find_scenes(folder, split, scene_dir)
-            sources['scenes'] = SourceFile(path)
-            path = path.with_name(f'object_features_{split}.safetensors')
-            if path.is_file():
-                sources['features'] = SourceFile(path)
+        sources = {'text': find_source(folder, version, split),
+                   **find_graphs(folder, version, split, graph, conllu_dir,
+                                 scene_dir)}
 
         def make(text: bytes) -> dict[str, Any]:
             return self._process(text, sources, pre_transform)
@@ -357,12 +485,7 @@ class MNRE(PostDataset):
         pre_transform: BaseTransform | None,
     ) -> dict[str, Any]:
         name = sources['text'].name
-        trees = Trees(sources['trees'].path if 'trees' in sources else None)
-        scenes = None
-        if 'scenes' in sources:
-            scenes = read_slot_relations(sources['scenes'].path)
-        if scenes is not None and 'features' in sources:
-            _add_features(scenes, sources['features'].path)
+        make = PostMaker(sources, self.version, pre_transform)
         index: dict[str, int] = {}
         posts: list[Post] = []
         rows: list[Row] = []
@@ -373,36 +496,14 @@ class MNRE(PostDataset):
                 raise found
             if found.image not in index:
                 index[found.image] = len(posts)
-                place = f'{name}:{found.line}'
-                post = Post.build(
-                    trees.find(found.image, found.words, place),
-                    self._scene(found, place, scenes, sources),
-                    post_id=found.image)
-                if pre_transform is not None:
-                    post = pre_transform(post)
-                posts.append(post)
+                posts.append(make(found.words, found.image,
+                                  f'{name}:{found.line}'))
             rows.append(Row(index[found.image],
                             [(*found.head, 0), (*found.tail, 0)],
                             [(0, 1, found.relation_id)]))
         if not rows:
             raise InputError('the file holds no instance', name)
         return dict(posts=self.pack(posts), rows=self.pack_rows(rows))
-
-    @staticmethod
-    def _scene(
-        found: MNRELine,
-        place: str,
-        scenes: Mapping[str, SceneGraph] | None,
-        sources: Mapping[str, SourceFile],
-    ) -> SceneGraph | None:
-        if scenes is None:
-            return None
-        scene = scenes.get(found.image)
-        if scene is None:
-            raise InputError(f'no image {found.image} (needed by {place}). Do '
-                             f'the files belong to the same split of version '
-                             f'1?', sources['scenes'].path)
-        return scene
 
     def __repr__(self) -> str:
         return (f'{type(self).__name__}({self.version} {self.split}, graph='

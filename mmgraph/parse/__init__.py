@@ -17,6 +17,17 @@ from mmgraph.parse.scene_graph import (
     read_detections,
     read_slot_relations,
 )
+from mmgraph.parse.word_pairs import (
+    PairReading,
+    head_comes_first,
+    pair_index,
+    pairs_of_annotation,
+    read_pairs,
+    read_table,
+    table_of,
+    upper_triangle,
+    word_pair_vocabulary,
+)
 from mmgraph.parse.word_pieces import (
     WordTokenizer,
     fit_pieces,
@@ -25,13 +36,15 @@ from mmgraph.parse.word_pieces import (
 
 __all__ = [
     'CLEAR', 'DependencyParser', 'Detections', 'EdgeList', 'NeighbourRecord',
-    'UD', 'UPOS', 'WordTokenizer', 'fit_pieces', 'insert_markers',
+    'PairReading', 'UD', 'UPOS', 'WordTokenizer', 'fit_pieces',
+    'head_comes_first', 'insert_markers', 'pair_index', 'pairs_of_annotation',
     'read_conllu', 'read_detections', 'read_edge_list', 'read_graphml',
-    'read_name_pairs', 'read_neighbour_lists', 'read_slot_relations',
-    'write_conllu'
+    'read_name_pairs', 'read_neighbour_lists', 'read_pairs',
+    'read_slot_relations', 'read_table', 'table_of', 'upper_triangle',
+    'word_pair_vocabulary', 'write_conllu'
 ]
 
 classes = [
     'DependencyParser', 'Detections', 'EdgeList', 'NeighbourRecord',
-    'WordTokenizer'
+    'PairReading', 'WordTokenizer'
 ]
