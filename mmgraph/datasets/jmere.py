@@ -224,9 +224,9 @@ def read_published(
 class JMERE(PostDataset):
     r"""The corpus of the `"Joint Multimodal Entity-Relation Extraction Based
     on Edge-enhanced Graph Alignment Network and Word-pair Relation Tagging"
-    <https://arxiv.org/abs/2211.15028>`_ paper: short posts with an image, all
-    their related mentions, which have one of four types, and all relations
-    between these, of 21 kinds.
+    <https://doi.org/10.1609/aaai.v37i9.26309>`_ paper (AAAI 2023): short posts
+    with an image, all their related mentions, which have one of four types,
+    and all relations between these, of 21 kinds.
 
     It is rebuilt from the text of version 2 of :class:`MNRE`, whose labels,
     such as :obj:`'/per/org/member_of'`, hold the two types and the relation.

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from mmgraph.data import Post, Vocabulary
 from mmgraph.metrics._counts import ratio, sum_over_processes
-from mmgraph.nn.ragged import first_of_group, rows_of
+from mmgraph.metrics._gold import gold_spans
 from mmgraph.parse.bio import Span, bio_vocabulary, spans_of_tags
 from mmgraph.utils import check_choice, suggest
 
@@ -115,7 +115,7 @@ class SpanMetric:
         """
         predicted = [[(entity.start, entity.end, entity.type_id)
                       for entity in entities] for entities in decoded]
-        self._count(_gold_spans(batch), predicted)
+        self._count(gold_spans(batch), predicted)
 
     def update_tags(self, gold_tags: Tags, predicted_tags: Tags) -> None:
         r"""Adds tagged sentences; see :func:`span_scores`."""
@@ -193,22 +193,6 @@ class SpanMetric:
                                  f'{tag!r}); {suggest(tag, [*self._tag_ids])}')
             return 0
         return known
-
-
-def _gold_spans(batch: Post) -> list[list[Span]]:
-    r"""The annotated mentions of each post, on its own words."""
-    entity, word = batch['entity', 'covers', 'word'].edge_index
-    graph, ptr = rows_of(batch, 'word')
-    place = word - ptr[graph[word]]
-    n = int(batch['entity'].num_nodes)
-    start = first_of_group(entity, place, n)
-    end = 1 - first_of_group(entity, -place, n)
-    spans: list[list[Span]] = [[] for _ in range(ptr.numel() - 1)]
-    for post, *span in zip(
-            rows_of(batch, 'entity')[0].tolist(), start.tolist(),
-            end.tolist(), batch['entity'].type_id.tolist(), strict=True):
-        spans[post].append((span[0], span[1], span[2]))
-    return spans
 
 
 def _scores(counts: Tensor) -> dict[str, float]:

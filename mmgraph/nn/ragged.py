@@ -5,7 +5,9 @@ from torch_geometric.data import HeteroData
 
 from mmgraph.data import ptr_from_sizes
 
-__all__ = ['first_of_group', 'pad_rows', 'row_ptr', 'rows_of']
+__all__ = [
+    'first_of_group', 'pad_rows', 'range_of_group', 'row_ptr', 'rows_of'
+]
 
 
 def rows_of(batch: HeteroData, node_type: str) -> tuple[Tensor, Tensor]:
@@ -81,3 +83,19 @@ def first_of_group(
     return torch.where(out == big, torch.full_like(out, fill), out)
 
 
+def range_of_group(
+    index: Tensor,
+    value: Tensor,
+    num_groups: int,
+) -> tuple[Tensor, Tensor]:
+    r"""The smallest value of each group, and one behind the largest,
+    :obj:`[num_groups]` each: the start and end of a mention from its words.
+    An empty group has -1 and 0.
+
+    Args:
+        index (torch.Tensor): The group of each value.
+        value (torch.Tensor): Integers.
+        num_groups (int): Number of groups.
+    """
+    start = first_of_group(index, value, num_groups)
+    return start, 1 - first_of_group(index, -value, num_groups, fill=1)

@@ -9,7 +9,7 @@ from torch_geometric.data.batch import Batch
 from mmgraph.data import Post
 from mmgraph.models.base import Entity, Relation, TaskModel, check_labels
 from mmgraph.nn.align import Alignment
-from mmgraph.nn.ragged import first_of_group, rows_of
+from mmgraph.nn.ragged import range_of_group, rows_of
 
 __all__ = ['RelationModel', 'RelationOutput']
 
@@ -74,9 +74,7 @@ def mentions_of(batch: Post) -> list[Entity]:
     entity, word = batch['entity', 'covers', 'word'].edge_index
     graph, ptr = rows_of(batch, 'word')
     place = word - ptr[graph[word]]
-    n = int(batch['entity'].num_nodes)
-    start = first_of_group(entity, place, n)
-    end = 1 - first_of_group(entity, -place, n, fill=1)
+    start, end = range_of_group(entity, place, int(batch['entity'].num_nodes))
     post = rows_of(batch, 'entity')[0].tolist()
     words = batch.words if isinstance(batch, Batch) else [batch.words]
     return [
