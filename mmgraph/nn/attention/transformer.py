@@ -21,7 +21,8 @@ def _reset_linear(module: nn.Module) -> None:
     r"""BERT's initialisation."""
     if isinstance(module, nn.Linear):
         nn.init.normal_(module.weight, std=0.02)
-        nn.init.zeros_(module.bias)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
 
 
 class MultiHeadAttention(Configurable, nn.Module):
@@ -31,21 +32,22 @@ class MultiHeadAttention(Configurable, nn.Module):
 
     .. math::
         \mathrm{head}_h &= \mathrm{softmax}\left( \frac{\mathbf{X}
-            \mathbf{W}^Q_h (\mathbf{M} \mathbf{W}^K_h)^{\top}}{\sqrt{d / H}}
+            \mathbf{W}^Q_h (\mathbf{M} \mathbf{W}^K_h)^{\top}}{\sqrt{d_h}}
             \right) \mathbf{M} \mathbf{W}^V_h
 
         \mathbf{X}^{\prime} &= [\mathrm{head}_1; \ldots; \mathrm{head}_H]
             \mathbf{W}^O
 
     (each map with a bias) where queries :math:`\mathbf{X}` attend to a memory
-    :math:`\mathbf{M}`, themselves if there is none.
+    :math:`\mathbf{M}`, themselves if there is none, and a head is
+    :math:`d_h = d / H` wide.
 
     A query whose keys are all masked, or that has no key at all, gets zeros:
     what attends to nothing adds nothing.
 
     Args:
         channels (int): Size :math:`d` of a query and of an output; a multiple
-            of :obj:`num_heads`.
+            of :obj:`num_heads` where a head's size follows from it.
         num_heads (int): Number of heads :math:`H`.
         dropout (float, optional): Of the attention weights.
             (default: :obj:`0.0`)
@@ -54,6 +56,11 @@ class MultiHeadAttention(Configurable, nn.Module):
         project_values (bool, optional): If :obj:`False`, there is no
             :math:`\mathbf{W}^V` and no :math:`\mathbf{W}^O`: each head mixes
             its own part of the memory's channels. (default: :obj:`True`)
+        head_channels (int, optional): Another size :math:`d_h` of a head:
+            maps then lead to :math:`H d_h` channels and :math:`\mathbf{W}^O`
+            back to :math:`d`. (default: :obj:`None`)
+        bias (bool, optional): Whether maps have a bias.
+            (default: :obj:`True`)
 
     Shapes:
         - **input:** queries :math:`(B, L, d)`, key mask :math:`(B, L)` or
@@ -64,15 +71,18 @@ class MultiHeadAttention(Configurable, nn.Module):
         ShapeError: If the memory (or what takes its place) has another size,
             or the mask is not one of the keys.
         ValueError: If a size is not positive, :obj:`channels` is no multiple
-            of :obj:`num_heads`, or the memory has another size than
-            :obj:`channels` and is not projected.
+            of :obj:`num_heads` where it must be, or the memory has another
+            size than :obj:`channels` and is not projected.
 
-    Complexity: :math:`O(B (L M d + (L + M) d^2))`.
+    Complexity: :math:`O(B H d_h (L M + (L + M) d))`.
 
     Example:
         >>> x, memory = torch.randn(2, 5, 8), torch.randn(2, 3, 8)
         >>> MultiHeadAttention(8, num_heads=2)(x, memory=memory).shape
         torch.Size([2, 5, 8])
+        >>> wide = MultiHeadAttention(8, 2, head_channels=8, bias=False)
+        >>> wide.lin_query.weight.shape, wide(x, memory=memory).shape
+        (torch.Size([16, 8]), torch.Size([2, 5, 8]))
     """
     def __init__(
         self,
@@ -81,11 +91,15 @@ class MultiHeadAttention(Configurable, nn.Module):
         dropout: float = 0.0,
         memory_channels: int | None = None,
         project_values: bool = True,
+        head_channels: int | None = None,
+        bias: bool = True,
     ) -> None:
         super().__init__()
         check_positive(channels=channels, num_heads=num_heads,
-                       memory_channels=memory_channels)
-        if channels % num_heads:
+                       memory_channels=memory_channels,
+                       head_channels=head_channels)
+        if channels % num_heads and (head_channels is None
+                                     or not project_values):
             raise ValueError(f"'channels' must be divisible by 'num_heads' "
                              f'(got {channels} and {num_heads})')
         size = memory_channels or channels
@@ -97,11 +111,14 @@ class MultiHeadAttention(Configurable, nn.Module):
         self.num_heads = num_heads
         self.memory_channels = size
         self.dropout = dropout
-        self.lin_query = nn.Linear(channels, channels)
-        self.lin_key = nn.Linear(size, channels)
-        self.lin_value = nn.Linear(size, channels) if project_values else None
-        self.lin_out = (nn.Linear(channels, channels) if project_values
-                        else None)
+        width = num_heads * (head_channels or channels // num_heads)
+        self.lin_query = nn.Linear(channels, width, bias)
+        self.lin_key = nn.Linear(size, width, bias)
+        self.lin_value: nn.Linear | None = None
+        self.lin_out: nn.Linear | None = None
+        if project_values:
+            self.lin_value = nn.Linear(size, width, bias)
+            self.lin_out = nn.Linear(width, channels, bias)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -155,7 +172,7 @@ class MultiHeadAttention(Configurable, nn.Module):
         return out if has_key is None else out.masked_fill(~has_key, 0)
 
     def _split(self, x: Tensor) -> Tensor:
-        r""":obj:`[B, L, d]` to :obj:`[B, H, L, d / H]`."""
+        r""":obj:`[B, L, H d_h]` to :obj:`[B, H, L, d_h]`."""
         return x.unflatten(2, (self.num_heads, -1)).transpose(1, 2)
 
     def extra_repr(self) -> str:

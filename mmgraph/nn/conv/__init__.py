@@ -8,8 +8,10 @@ the features of similar posts: it is :class:`CrossSampleConv`.
 """
 from torch_geometric.nn import RGCNConv
 
+from mmgraph.nn.conv.attribute import AttributeConv
 from mmgraph.nn.conv.cross_sample import CrossSampleConv
+from mmgraph.nn.conv.pair_channel import PairChannelConv
 
-classes = ['CrossSampleConv']
+classes = ['AttributeConv', 'CrossSampleConv', 'PairChannelConv']
 
-__all__ = ['CrossSampleConv', 'RGCNConv']
+__all__ = ['AttributeConv', 'CrossSampleConv', 'PairChannelConv', 'RGCNConv']

@@ -1,4 +1,5 @@
 import json
+import math
 import pickle
 
 import numpy as np
@@ -53,6 +54,52 @@ def test_unprojected_values():
             module, x[i].numpy(), memory[i, :size].numpy()), atol=1e-10)
     assert {name.split('.')[0] for name, _ in module.named_parameters()} \
         == {'lin_query', 'lin_key'}
+
+
+@pytest.mark.parametrize('bias', [True, False])
+@pytest.mark.parametrize('heads, size', [(2, 8), (3, 5), (2, 1)])
+def test_size_of_heads(heads, size, bias):
+    """One post and one head at a time; width and heads need not divide."""
+    module = randomised(MultiHeadAttention(
+        8, heads, memory_channels=6, head_channels=size, bias=bias))
+    assert module.lin_query.weight.shape == (heads * size, 8)
+    assert module.lin_value.weight.shape == (heads * size, 6)
+    assert module.lin_out.weight.shape == (8, heads * size)
+    assert len(module.state_dict()) == (8 if bias else 4)
+    x, memory, mask = make_input(6)
+    out = module(x, mask, memory)
+    for i, count in enumerate(SIZES):
+        query = module.lin_query(x[i])
+        key, value = (lin(memory[i, :count])
+                      for lin in (module.lin_key, module.lin_value))
+        parts = []
+        for head in range(heads):
+            part = slice(head * size, (head + 1) * size)
+            weight = (query[:, part] @ key[:, part].t()
+                      / math.sqrt(size)).exp()
+            parts.append(weight / weight.sum(1, keepdim=True)
+                         @ value[:, part])
+        expected = module.lin_out(torch.cat(parts, 1)) if count else 0 * x[i]
+        torch.testing.assert_close(out[i], expected)
+    config = json.loads(json.dumps(module.get_config()))
+    again = MultiHeadAttention.from_config(config).double()
+    again.load_state_dict(module.state_dict())
+    assert torch.equal(again(x, mask, memory), out)
+
+
+def test_size_of_heads_by_default():
+    """The same parameters as before there was a choice."""
+    module = MultiHeadAttention(8, 2)
+    again = MultiHeadAttention(8, 2, head_channels=4)
+    again.load_state_dict(module.state_dict())
+    x = torch.randn(2, 3, 8)
+    assert torch.equal(module(x), again(x))
+    unprojected = MultiHeadAttention(8, 2, project_values=False,
+                                     head_channels=3)
+    assert unprojected(x).shape == x.shape
+    bare = MultiHeadAttention(8, 2, bias=False)
+    bare.reset_parameters()
+    assert all(name.endswith('weight') for name in bare.state_dict())
 
 
 @pytest.mark.parametrize('activation', ['gelu', 'relu'])
@@ -225,6 +272,10 @@ def test_errors():
     with pytest.raises(ValueError, match=r"'memory_channels' must be "
                        r"'channels' .* \(got 6 and 8\)"):
         MultiHeadAttention(8, 2, memory_channels=6, project_values=False)
+    with pytest.raises(ValueError, match=r"'channels' must be divisible"):
+        MultiHeadAttention(8, 3, project_values=False, head_channels=4)
+    with pytest.raises(ValueError, match=r"'head_channels' must be positive"):
+        MultiHeadAttention(8, 2, head_channels=0)
     layer = TransformerLayer(8, 2, memory_channels=6)
     x, memory, mask = (t.float() for t in make_input(6))
     with pytest.raises(ShapeError, match=r"'memory_channels' = 6 columns "
