@@ -107,12 +107,19 @@ def ipot(
         return cost
     dtype, cost = cost.dtype, _widen(cost)
     with torch.autocast(cost.device.type, enabled=False):
+        logit = torch.where(masses.cell, -cost / beta, _NEVER)
+        # A shift of a pair is undone by its scales.
+        shift = logit.detach().amax((1, 2), keepdim=True)
+        logit = torch.where(masses.cell, logit - shift, _NEVER)
+        lowest = torch.where(masses.cell, logit.detach(), 0.).amin()
+        if bool(lowest > -_LINEAR_RANGE):
+            return _ipot_linear(logit.double().exp(), masses, num_iters,
+                                num_inner).to(dtype)
         log_p, log_q = masses.row.log(), masses.col.log()
-        kernel = torch.where(masses.cell, -cost / beta, _NEVER)
-        log_plan = torch.zeros_like(kernel)
+        log_plan = torch.zeros_like(logit)
         g = torch.zeros_like(log_q)
         for _ in range(num_iters):
-            q = torch.where(masses.cell, log_plan + kernel, _NEVER)
+            q = torch.where(masses.cell, log_plan + logit, _NEVER)
             for _ in range(num_inner):
                 f = _finite(log_p - _lse(q + g, 2))
                 g = _finite(log_q - _lse(q + f, 1))
@@ -543,6 +550,29 @@ def _scale(
             start is None or bool(start.abs().amax() < _LINEAR_RANGE)):
         return _scale_linear(logit, shift, masses, num_iters, tol, start)
     return _scale_log(logit, shift, masses, num_iters, tol, start)
+
+
+def _ipot_linear(
+    kernel: Tensor,
+    masses: _Masses,
+    num_iters: int,
+    num_inner: int,
+) -> Tensor:
+    r"""Proximal steps on plain numbers, twice as fast as on their logarithms.
+    A plan spreads farther than the kernel of one step: double has the room,
+    and what leaves it is zero to any accuracy.
+    """
+    p, q = masses.row.double(), masses.col.transpose(1, 2).double()
+    tiny = torch.finfo(p.dtype).tiny
+    plan, v = masses.cell.double(), torch.ones_like(q)
+    for _ in range(num_iters):
+        step = kernel * plan
+        back = step.transpose(1, 2)
+        for _ in range(num_inner):
+            u = p / (step @ v + tiny)
+            v = q / (back @ u + tiny)
+        plan = step * u * v.transpose(1, 2)
+    return plan
 
 
 def _scale_linear(
