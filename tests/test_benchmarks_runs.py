@@ -1,4 +1,6 @@
 """The tables of recorded runs."""
+import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,8 @@ CONFIGS = sorted((Path(__file__).parent.parent / 'configs').glob('*.yaml'))
 @pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
 def test_task_of_a_config(path):
     model = yaml.safe_load(path.read_text())['model']['model']['class_path']
-    expected = {'mner': 'entity', 'mre': 'relation'}[model.split('.')[2]]
+    expected = {'mner': 'entity', 'mre': 'relation',
+                'jmere': 'joint'}[model.split('.')[2]]
     assert runs.task_of(path) == expected
 
 
@@ -38,6 +41,38 @@ def test_rows_are_means_over_seeds():
     columns = ['config', 'encoder', 'precision', 'seeds', 'epochs',
                *table.head, 'samples/s', 'reported F1']
     assert {len(row) for row in found} == {len(columns)}
+
+
+def test_joint_rows_have_their_ceiling():
+    item = dict(fake(0, 0.5), config='eega_jmere.yaml',
+                ceiling=dict(f1=0.995, entity_f1=1.0))
+    item['test'] |= dict(directed_f1=0.4, entity_f1=0.8, relation_f1=0.6)
+    assert runs.rows(runs.TABLES['joint'], [item]) == [
+        ['eega_jmere', 'tiny', '32-true', '1', '3', '50.00', '25.00', '50.00',
+         '40.00', '80.00', '60.00', '99.50', '10', '55.29']]
+
+
+def test_a_run_scores_and_keeps_the_ceiling(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, 'argv', ['runs'])
+    config = tmp_path / 'eega_tiny.yaml'
+    config.write_text(yaml.safe_dump(dict(
+        trainer=dict(max_epochs=1, accelerator='cpu', logger=False,
+                     enable_progress_bar=False),
+        model=dict(model=dict(
+            class_path='mmgraph.models.jmere.EEGA', init_args=dict(
+                encoder=dict(class_path='mmgraph.nn.encoders.CharWordEncoder',
+                             init_args=dict(word_dim=4, hidden_channels=4)),
+                num_heads=2, edge_dim=4))),
+        data=dict(
+            pairs=dict(class_path='mmgraph.transforms.WordPairs'),
+            dataset=dict(class_path='mmgraph.datasets.SyntheticPosts',
+                         init_args=dict(num_posts=12, clauses=2))))))
+    assert runs.task_of(config) == 'joint'
+    item = runs.run(config, 'none', 0, '32-true', [])
+    assert item['ceiling']['f1'] == 1 > item['test']['f1']
+    table = runs.TABLES['joint']
+    assert len(runs.rows(table, [item])[0]) == 7 + len(table.scores)
+    json.dumps(item)
 
 
 def test_runs_are_kept_apart_by_task_and_added(tmp_path):

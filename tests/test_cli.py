@@ -643,6 +643,12 @@ def test_configs(path, minilm, monkeypatch, tmp_path, data_root):
     if model.task == 'relation':
         relations = cli.datamodule.vocabularies['relation']
         assert output.logits.shape == (3, len(relations))
+    elif model.task == 'joint':
+        n = batch['word'].ptr.diff()
+        data = cli.datamodule
+        assert output.logits.shape == (
+            int((n * (n + 1)).sum()) // 2,
+            1 + data.num_types + data.num_relations)
     else:
         types = cli.datamodule.vocabularies['entity']
         assert output.emissions.shape == (batch['word'].num_nodes,

@@ -1,7 +1,11 @@
 r"""Published systems, by task."""
-from mmgraph.models import mner, mre
-from mmgraph.models.base import Entity, Relation, TaskModel
+from mmgraph.models import jmere, mner, mre
+from mmgraph.models.base import Entity, Extraction, Relation, TaskModel
+from mmgraph.models.rows import image_rows, word_states
 
-classes = ['Entity', 'Relation', 'TaskModel']
+classes = ['Entity', 'Extraction', 'Relation', 'TaskModel']
 
-__all__ = ['Entity', 'Relation', 'TaskModel', 'mner', 'mre']
+__all__ = [
+    'Entity', 'Extraction', 'Relation', 'TaskModel', 'image_rows', 'jmere',
+    'mner', 'mre', 'word_states'
+]

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from mmgraph.data import Post
 from mmgraph.nn import Configurable
 
-__all__ = ['Entity', 'Relation', 'TaskModel', 'check_labels']
+__all__ = ['Entity', 'Extraction', 'Relation', 'TaskModel', 'check_labels']
 
 
 @dataclass(frozen=True)
@@ -43,15 +43,28 @@ class Relation:
     score: float
 
 
+@dataclass(frozen=True)
+class Extraction:
+    r"""What a model of entities *and* relations found in a post.
+
+    Args:
+        entities (list of Entity): The mentions, in text order, whether or not
+            they take part in a relation.
+        relations (list of Relation): The relations between them.
+    """
+    entities: list[Entity]
+    relations: list[Relation]
+
+
 class TaskModel(Configurable, nn.Module, ABC):
     r"""A published system: :meth:`forward`, :meth:`loss`, :meth:`decode`, and
     :meth:`from_config`; training and scoring live elsewhere.
 
     Attributes:
-        task (str): :obj:`'relation'` or :obj:`'entity'`: what it is trained on
-            and scored by.
+        task (str): :obj:`'relation'`, :obj:`'entity'` or :obj:`'joint'`
+            (both): what it is trained on and scored by.
     """
-    task: ClassVar[Literal['relation', 'entity']]
+    task: ClassVar[Literal['relation', 'entity', 'joint']]
 
     @abstractmethod
     def forward(self, batch: Post) -> Any:
@@ -64,6 +77,13 @@ class TaskModel(Configurable, nn.Module, ABC):
     @abstractmethod
     def decode(self, output: Any, batch: Post) -> list[Any]:
         r"""What the model found: one item a post."""
+
+    def decode_gold(self, batch: Post) -> list[Any] | None:
+        r"""What :meth:`decode` would find if every score were right: the
+        most that this way of decoding can reach. :obj:`None` where that is
+        the annotation itself.
+        """
+        return None
 
 
 def check_labels(name: str, ids: Tensor, size: int) -> None:

@@ -33,6 +33,7 @@ from torch_geometric.transforms import BaseTransform
 
 # Parts that can be named on the command line have to be loaded.
 import mmgraph.datasets
+import mmgraph.models.jmere
 import mmgraph.models.mner
 import mmgraph.models.mre
 import mmgraph.transforms  # noqa: F401
@@ -50,8 +51,14 @@ __all__ = ['JsonLinesWriter', 'LastCheckpoint', 'PostCLI', 'run']
 _LINKS = {
     'data.vocabularies': ['model.vocabularies'],
     'data.negative': ['model.negative'],
+    'data.symmetric': ['model.symmetric'],
     'data.num_relations': ['model.model.init_args.num_relations'],
     'data.num_types': ['model.model.init_args.num_types'],
+    'data.num_dependencies': ['model.model.init_args.num_dependencies'],
+    'data.num_predicates': ['model.model.init_args.num_predicates'],
+    'data.num_pos': ['model.model.init_args.num_pos'],
+    'data.max_distance': ['model.model.init_args.max_distance'],
+    'data.signatures': ['model.model.init_args.signatures'],
     'data.words': ['model.model.init_args.words',
                    'model.model.init_args.encoder.init_args.words'],
 }
@@ -81,11 +88,17 @@ _ENCODER = ['model.model.init_args.encoder.init_args.model',
 
 
 class JsonLinesWriter(BasePredictionWriter):
-    r"""Writes predictions as JSON lines, one a relation (:obj:`post_id`,
-    :obj:`words`, :obj:`head` and :obj:`tail` (:obj:`text`, :obj:`start`,
-    :obj:`end`), :obj:`relation`, :obj:`score`) or one a mention
-    (:obj:`post_id`, :obj:`words`, :obj:`text`, :obj:`start`, :obj:`end`,
-    :obj:`type`).
+    r"""Writes predictions as JSON lines, with :obj:`post_id` and
+    :obj:`words`:
+
+    - relation extraction: a line a relation, with :obj:`head` and
+      :obj:`tail` (:obj:`text`, :obj:`start`, :obj:`end`), :obj:`relation`
+      and :obj:`score`;
+    - named entities: a line a mention, with :obj:`text`, :obj:`start`,
+      :obj:`end` and :obj:`type`;
+    - joint extraction: a line a post, with the lists :obj:`entities` and
+      :obj:`relations` of the same; :obj:`head` and :obj:`tail` have a
+      :obj:`type`, too, so that each relation is a whole quintuple.
 
     Args:
         output (str, optional): The file; it appears only when all is written.

@@ -8,13 +8,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 from torch_geometric.loader import DataLoader
+from torch_geometric.transforms import BaseTransform
 
 from mmgraph.data import Post, RelationGraph, Vocabulary
 from mmgraph.datasets.base import PostDataset
 from mmgraph.datasets.features import FeatureBank
 from mmgraph.train.neighbours import Neighbours
 from mmgraph.train.sampler import LengthBatchSampler
-from mmgraph.transforms import RegionFeatures
+from mmgraph.transforms import RegionFeatures, WordPairs
 from mmgraph.typing import Split
 
 __all__ = ['PostDataModule']
@@ -63,6 +64,10 @@ class PostDataModule(pl.LightningDataModule):
         neighbours (Neighbours, optional): Gives each batch the neighbours of
             its posts, from a graph over the whole corpus.
             (default: :obj:`None`)
+        pairs (WordPairs, optional): Gives each post the pairs of its words,
+            after the data set's own transform. Words that stand together are
+            counted here, in the texts of the training split.
+            (default: :obj:`None`)
         predict_split (str, optional): What ``mmgraph predict`` reads.
             (default: :obj:`'test'`)
         seed (int, optional): Seed of the batches' order.
@@ -83,6 +88,7 @@ class PostDataModule(pl.LightningDataModule):
         cache: bool = False,
         features: FeatureBank | None = None,
         neighbours: Neighbours | None = None,
+        pairs: WordPairs | None = None,
         predict_split: Split = 'test',
         seed: int = 0,
     ) -> None:
@@ -103,6 +109,7 @@ class PostDataModule(pl.LightningDataModule):
         self.cache = cache
         self.features = features
         self.neighbours = neighbours
+        self.pairs = pairs
         self.predict_split = predict_split
         self.seed = seed
         self._splits: dict[str, PostDataset] = {}
@@ -119,6 +126,7 @@ class PostDataModule(pl.LightningDataModule):
             self.split(name)
         if self.neighbours is not None:
             _ = self.graph
+        _ = self._transforms
 
     def split(self, name: Split) -> PostDataset:
         r"""One split of the corpus."""
@@ -144,9 +152,44 @@ class PostDataModule(pl.LightningDataModule):
         return len(self.vocabularies.get('entity', ()))
 
     @property
+    def num_dependencies(self) -> int:
+        r"""Number of dependency labels; 0 in a corpus without trees."""
+        return len(self.vocabularies.get('dependency', ()))
+
+    @property
+    def num_predicates(self) -> int:
+        r"""Number of predicates; 0 in a corpus without scene graphs."""
+        return len(self.vocabularies.get('predicate', ()))
+
+    @property
+    def num_pos(self) -> int:
+        r"""Number of parts of speech; 0 in a corpus without any."""
+        return len(self.vocabularies.get('pos', ()))
+
+    @property
+    def max_distance(self) -> int:
+        r"""The longest distance in a tree that the ids of word pairs tell
+        (:obj:`pairs`); 0 without them.
+        """
+        return 0 if self.pairs is None else self.pairs.max_distance
+
+    @property
     def negative(self) -> str | None:
         r"""The relation that means "none"."""
         return self.dataset.negative
+
+    @property
+    def symmetric(self) -> tuple[str, ...]:
+        r"""The relations without direction."""
+        return self.dataset.symmetric
+
+    @cached_property
+    def signatures(self) -> list[list[int]]:
+        r"""Which types each relation joins, and in which order, in the
+        training split (:attr:`PostDataset.signatures
+        <mmgraph.datasets.PostDataset.signatures>`).
+        """
+        return self.split('train').signatures
 
     @cached_property
     def words(self) -> Vocabulary:
@@ -184,10 +227,19 @@ class PostDataModule(pl.LightningDataModule):
         r"""The posts of a split as batches are made of them."""
         if name not in self._items:
             found: Dataset[Post] = self.split(name)
-            if self.features is not None:
-                found = _WithRegions(found, RegionFeatures(self.features))
+            if self._transforms:
+                found = _Transformed(found, self._transforms)
             self._items[name] = _Remembered(found) if self.cache else found
         return self._items[name]
+
+    @cached_property
+    def _transforms(self) -> list[BaseTransform]:
+        transforms: list[BaseTransform] = []
+        if self.features is not None:
+            transforms.append(RegionFeatures(self.features))
+        if self.pairs is not None:
+            transforms.append(self.pairs.fit(self.split('train').texts()))
+        return transforms
 
     def _loader(self, name: Split, shuffle: bool, sort: bool) -> '_Loader':
         dataset = self.split(name)
@@ -230,17 +282,20 @@ class PostDataModule(pl.LightningDataModule):
         return self._loader(self.predict_split, shuffle=False, sort=False)
 
 
-class _WithRegions(Dataset[Post]):
-    r"""A data set whose posts have the regions of their images."""
-    def __init__(self, dataset: Any, transform: RegionFeatures) -> None:
+class _Transformed(Dataset[Post]):
+    r"""A data set whose posts go through further transforms."""
+    def __init__(self, dataset: Any, transforms: list[BaseTransform]) -> None:
         self.dataset = dataset
-        self.transform = transform
+        self.transforms = transforms
 
     def __len__(self) -> int:
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> Post:
-        return self.transform(self.dataset[index])
+        post: Post = self.dataset[index]
+        for transform in self.transforms:
+            post = transform(post)
+        return post
 
 
 class _Remembered(Dataset[Post]):

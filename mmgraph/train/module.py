@@ -1,10 +1,13 @@
 """Trains and scores any task model."""
 import math
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.plugins.precision import Precision
+from pytorch_lightning.utilities import GradClipAlgorithmType
 from torch import Tensor
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
@@ -23,6 +26,11 @@ class PostModule(pl.LightningModule):
     r"""A task model, its optimiser and its metric, for
     :class:`pytorch_lightning.Trainer`.
 
+    The scores of a stage are logged as :obj:`val_f1`, :obj:`test_f1`, … .
+    Where a model cannot give every annotation back
+    (:meth:`TaskModel.decode_gold <mmgraph.models.TaskModel.decode_gold>`), the
+    most that it can reach stands beside them: :obj:`val_ceiling_f1`, … .
+
     AdamW with linear warm-up and linear decay to zero; weight decay spares
     biases and normalisation; pretrained encoders may have a rate of their own.
     The checkpoint holds the vocabularies, the model's configuration, the
@@ -32,9 +40,12 @@ class PostModule(pl.LightningModule):
     Args:
         model (TaskModel): The model.
         vocabularies (dict): The corpus's vocabularies by name; the model's
-            task says which of them holds its labels.
+            task says which of them hold its labels.
         negative (str, optional): The label that means "none".
             (default: :obj:`None`)
+        symmetric (tuple of str, optional): The relations without direction,
+            for models that find both ends of a relation themselves.
+            (default: :obj:`()`)
         lr (float, optional): Learning rate. (default: :obj:`1e-3`)
         encoder_lr (float, optional): Learning rate of pretrained encoders;
             :obj:`lr` if left out. (default: :obj:`None`)
@@ -54,6 +65,7 @@ class PostModule(pl.LightningModule):
         model: TaskModel,
         vocabularies: dict[str, Vocabulary],
         negative: str | None = None,
+        symmetric: tuple[str, ...] = (),
         lr: float = 1e-3,
         encoder_lr: float | None = None,
         weight_decay: float = 0.01,
@@ -64,15 +76,18 @@ class PostModule(pl.LightningModule):
         super().__init__()
         self.model = model
         self.task = TASKS[model.task]
-        self.labels = _labels(vocabularies, self.task.vocabulary, model)
+        self.labels = {name: _labels(vocabularies, name, model)
+                       for name in self.task.vocabularies}
         self.lr = lr
         self.encoder_lr = encoder_lr
         self.weight_decay = weight_decay
         self.warmup_steps = warmup_steps
         self.schedule = schedule
         self.bias_correction = bias_correction
-        self.metrics = {stage: self.task.metric(self.labels, negative)
-                        for stage in ('val', 'test')}
+        self._metric = partial(self.task.metric, *self.labels.values(),
+                               negative=negative, symmetric=symmetric)
+        self.metrics = {stage: self._metric() for stage in ('val', 'test')}
+        self.ceilings: dict[str, Any] = {}
         self._losses: dict[str, list[tuple[float, int]]] = {}
         self._random_state: Tensor | None = None
 
@@ -90,9 +105,15 @@ class PostModule(pl.LightningModule):
         self._losses[stage].append(
             (float(self.model.loss(output, batch)), batch.num_graphs))
         self.metrics[stage].update(self.model.decode(output, batch), batch)
+        gold = self.model.decode_gold(batch)
+        if gold is not None:
+            if stage not in self.ceilings:
+                self.ceilings[stage] = self._metric()
+            self.ceilings[stage].update(gold, batch)
 
     def _start(self, stage: str) -> None:
         self.metrics[stage].reset()
+        self.ceilings.pop(stage, None)
         self._losses[stage] = []
 
     def _report(self, stage: str) -> None:
@@ -106,6 +127,10 @@ class PostModule(pl.LightningModule):
             total, reduce_op='sum').tolist()
         scores = dict(loss=loss / max(count, 1),
                       **self.metrics[stage].compute())
+        if stage in self.ceilings:
+            scores.update({f'ceiling_{name}': value for name, value
+                           in self.ceilings[stage].compute().items()
+                           if name.endswith('f1')})
         for name, value in scores.items():
             self.log(f'{stage}_{name}', value,
                      prog_bar=name in ('accuracy', 'f1'))
@@ -129,11 +154,11 @@ class PostModule(pl.LightningModule):
         self._report('test')
 
     def predict_step(self, batch: Post, batch_idx: int) -> list[dict[str, Any]]:
-        r"""One dictionary a relation or mention, as ``mmgraph predict`` writes
-        them.
+        r"""One dictionary a line, as ``mmgraph predict`` writes them; see
+        :class:`~mmgraph.train.cli.JsonLinesWriter`.
         """
         decoded = self.model.decode(self.model(batch), batch)
-        return list(self.task.rows(decoded, batch, self.labels))
+        return list(self.task.rows(decoded, batch, *self.labels.values()))
 
     def configure_optimizers(self) -> Any:
         pretrained = {
@@ -148,14 +173,37 @@ class PostModule(pl.LightningModule):
                     rate = self.encoder_lr
                 decay = self.weight_decay if parameter.dim() > 1 else 0.0
                 groups.setdefault((rate, decay), []).append(parameter)
+        # What a fused optimiser has to unscale itself cannot be clipped.
+        fused = not (self.trainer.gradient_clip_val and self._scales)
         optimizer = AdamW(
             [dict(params=params, lr=rate, weight_decay=decay)
-             for (rate, decay), params in groups.items()], fused=True)
+             for (rate, decay), params in groups.items()], fused=fused)
         self.check_schedule(self.trainer)
         total = self.trainer.estimated_stepping_batches
         scheduler = LambdaLR(optimizer, self._factor(total))
         return dict(optimizer=optimizer,
                     lr_scheduler=dict(scheduler=scheduler, interval='step'))
+
+    @property
+    def _scales(self) -> bool:
+        r"""Whether gradients are scaled, as float16 needs."""
+        plugin = self.trainer.precision_plugin
+        return getattr(plugin, 'scaler', None) is not None
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Any,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        # Lightning takes a fused optimiser in mixed precision for one that
+        # scales, and refuses; in bfloat16 nothing is scaled.
+        plugin = self.trainer.precision_plugin
+        clip = plugin.clip_gradients
+        if not self._scales:
+            clip = partial(Precision.clip_gradients, plugin)
+        clip(optimizer, gradient_clip_val or 0.0,
+             GradClipAlgorithmType(gradient_clip_algorithm or 'norm'))
 
     def check_schedule(self, trainer: pl.Trainer) -> None:
         r"""Makes sure that a schedule that ends has an end.
@@ -189,7 +237,8 @@ class PostModule(pl.LightningModule):
         checkpoint['mmgraph'] = dict(
             version=mmgraph.__version__,
             model=self.model.get_config(),
-            labels=self.labels.to_dict(),
+            vocabularies={name: labels.to_dict()
+                          for name, labels in self.labels.items()},
             random_state=torch.get_rng_state(),
         )
 
@@ -197,30 +246,38 @@ class PostModule(pl.LightningModule):
         state = checkpoint.get('mmgraph')
         if state is None:
             raise InputError('this is not a checkpoint of mmgraph')
-        saved = Vocabulary.from_dict(state['labels'])
-        if saved != self.labels:
-            raise InputError(
-                f'the checkpoint was trained on other labels '
-                f'({len(saved)}: {", ".join(saved.labels[:3])}, …) than this '
-                f'data set has ({len(self.labels)}: '
-                f'{", ".join(self.labels.labels[:3])}, …); use the same '
-                f'corpus and version')
+        # Before there were tasks with several, it held the one vocabulary.
+        saved = state.get('vocabularies') or {
+            next(iter(self.labels)): state['labels']}
+        for name, mine in self.labels.items():
+            if name not in saved:
+                raise InputError(
+                    f'the checkpoint is of a model of another task: it knows '
+                    f'{" and ".join(saved)} labels, but no {name} labels')
+            theirs = Vocabulary.from_dict(saved[name])
+            if theirs != mine:
+                raise InputError(
+                    f'the checkpoint was trained on other labels '
+                    f'({len(theirs)}: {", ".join(theirs.labels[:3])}, …) than '
+                    f'this data set has ({len(mine)}: '
+                    f'{", ".join(mine.labels[:3])}, …); use the same corpus '
+                    f'and version')
         if (list(_vocabularies(state['model']))
                 != list(_vocabularies(self.model.get_config()))):
             raise InputError('the model of the checkpoint knows other words '
                              'than this data set gives it; use the same '
                              'corpus and version')
-        mine, theirs = self.state_dict(), checkpoint['state_dict']
-        for name in sorted(mine.keys() ^ theirs.keys()):
-            where = 'this model' if name in mine else 'the checkpoint'
+        own, other = self.state_dict(), checkpoint['state_dict']
+        for name in sorted(own.keys() ^ other.keys()):
+            where = 'this model' if name in own else 'the checkpoint'
             raise InputError(f'the checkpoint is of another model: only '
                              f'{where} has {name!r}')
-        for name, value in theirs.items():
-            if value.shape != mine[name].shape:
+        for name, value in other.items():
+            if value.shape != own[name].shape:
                 raise InputError(
                     f'the checkpoint is of another model: {name!r} is '
                     f'{list(value.shape)} there and '
-                    f'{list(mine[name].shape)} here')
+                    f'{list(own[name].shape)} here')
         self._random_state = state['random_state']
 
     def on_train_start(self) -> None:

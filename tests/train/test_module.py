@@ -22,7 +22,7 @@ def make(model=None, total=100, max_epochs=1, max_steps=-1, **kwargs):
     module = PostModule(model, VOCABULARIES, 'None', **kwargs)
     module._trainer = SimpleNamespace(
         estimated_stepping_batches=total, max_epochs=max_epochs,
-        max_steps=max_steps)
+        max_steps=max_steps, gradient_clip_val=None, precision='32-true')
     return module
 
 
@@ -47,6 +47,16 @@ def test_optimizer_groups():
     # Biases and normalisation are one-dimensional.
     spared = [n for n, p in model.named_parameters() if p.dim() < 2]
     assert any('LayerNorm.weight' in name for name in spared)
+
+
+@pytest.mark.parametrize('clip, precision, fused', [
+    (None, '16-mixed', True), (1.0, '32-true', True),
+    (1.0, '16-mixed', False)])
+def test_fused_unless_gradients_are_clipped_unscaled(clip, precision, fused):
+    module = make()
+    module.trainer.gradient_clip_val = clip
+    module.trainer.precision = precision
+    assert optimizer_of(module)[0].defaults['fused'] is fused
 
 
 def test_one_rate_for_all_if_none_is_given():
@@ -202,7 +212,8 @@ def test_checkpoint_holds_what_belongs_to_it(tiny_run):
     module, data = tiny_run()
     saved = checkpoint_of(module)['mmgraph']
     assert saved['version'] == mmgraph.__version__
-    assert (Vocabulary.from_dict(saved['labels'])
+    assert list(saved['vocabularies']) == ['relation']
+    assert (Vocabulary.from_dict(saved['vocabularies']['relation'])
             == data.vocabularies['relation'])
     assert saved['model'] == module.model.get_config()
     module.on_load_checkpoint(checkpoint_of(module))

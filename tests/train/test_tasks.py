@@ -23,10 +23,10 @@ def run():
 
 def test_the_task_chooses_labels_and_metric(run, tiny_run):
     module, data = run
-    assert module.labels == data.vocabularies['entity']
+    assert module.labels == dict(entity=data.vocabularies['entity'])
     assert isinstance(module.metrics['val'], SpanMetric)
     module, data = tiny_run()
-    assert module.labels == data.vocabularies['relation']
+    assert module.labels == dict(relation=data.vocabularies['relation'])
     assert isinstance(module.metrics['val'], RelationMetric)
     assert module.metrics['val'].negative_id == 0
 

@@ -1,5 +1,5 @@
 r"""Named entity recognition in posts with an image."""
-from mmgraph.models.mner.base import TaggingModel, TagOutput, word_states
+from mmgraph.models.mner.base import TaggingModel, TagOutput
 from mmgraph.models.mner.bert import BertCRF, BertSoftmax
 from mmgraph.models.mner.bilstm_crf import BiLSTMCRF
 from mmgraph.models.mner.cross_sample_ner import CrossSampleNER
@@ -13,5 +13,5 @@ classes = [
 
 __all__ = [
     'BertCRF', 'BertSoftmax', 'BiLSTMCRF', 'CrossSampleNER', 'TagOutput',
-    'TaggingModel', 'UMGF', 'UMT', 'UMTOutput', 'word_states'
+    'TaggingModel', 'UMGF', 'UMT', 'UMTOutput'
 ]

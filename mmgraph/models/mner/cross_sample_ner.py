@@ -8,13 +8,8 @@ from torch.nn import functional as F
 from mmgraph.data import Post, RelationGraph
 from mmgraph.data.relation_graph import MATCHES, RESEMBLES
 from mmgraph.errors import ShapeError
-from mmgraph.models.mner.base import (
-    TaggingModel,
-    TagOutput,
-    check_columns,
-    image_rows,
-    word_states,
-)
+from mmgraph.models.mner.base import TaggingModel, TagOutput
+from mmgraph.models.rows import check_columns, image_rows, word_states
 from mmgraph.nn.attention import TransformerLayer
 from mmgraph.nn.conv import CrossSampleConv
 from mmgraph.nn.encoders import TextEncoder

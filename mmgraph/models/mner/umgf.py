@@ -5,12 +5,8 @@ import torch
 from torch import Tensor, nn
 
 from mmgraph.data import Post
-from mmgraph.models.mner.base import (
-    TaggingModel,
-    TagOutput,
-    image_rows,
-    word_states,
-)
+from mmgraph.models.mner.base import TaggingModel, TagOutput
+from mmgraph.models.rows import image_rows, word_states
 from mmgraph.nn.align.base import ragged_pairs
 from mmgraph.nn.attention import MultiHeadAttention
 from mmgraph.nn.encoders import TextEncoder

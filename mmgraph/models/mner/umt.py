@@ -5,13 +5,8 @@ import torch
 from torch import Tensor, nn
 
 from mmgraph.data import Post
-from mmgraph.models.mner.base import (
-    TaggingModel,
-    TagOutput,
-    image_rows,
-    kept_tags,
-    word_states,
-)
+from mmgraph.models.mner.base import TaggingModel, TagOutput, kept_tags
+from mmgraph.models.rows import image_rows, word_states
 from mmgraph.nn.attention import TransformerLayer
 from mmgraph.nn.encoders import TextEncoder
 from mmgraph.nn.fusion import ConcatGate
