@@ -28,8 +28,8 @@ _SHOWN_EVENT = 2  # How many objects, and so regions, show an event.
 
 class Draft(NamedTuple):
     text: Text
-    relation: str
-    shown: str | None  # The cue that the image decides for.
+    relations: tuple[str, ...]  # One a clause.
+    shown: tuple[str, ...]  # The cues that the image decides for.
     relevant: bool
     group: int
     #: The event that the text is about and the one that the image shows, if
@@ -38,12 +38,18 @@ class Draft(NamedTuple):
     shows: int = -1
     twins: int = -1  # Posts that are alike but for that.
 
+    @property
+    def hidden(self) -> list[str]:
+        r"""The cues that the image decides against."""
+        return [cue for clause in self.text.clauses if clause.relation is None
+                for cue in clause.cues if cue not in self.shown]
+
 
 class Shot(NamedTuple):
     labels: list[str]
     matches: list[tuple[int, int]]  # (word, object)
     edges: list[tuple[int, int, int]]  # (subject, object, predicate)
-    decides: int  # The deciding object; -1 if there is none.
+    decides: list[bool]  # Whether an object decides.
 
 
 class Camera:
@@ -107,11 +113,9 @@ class Camera:
                 post['word'].cross = word == draft.text.alias
             post['word', 'matches', 'object'].edge_index = _columns(
                 shot.matches, 2)
-            decides = torch.zeros(sizes[i], dtype=torch.bool)
-            if shot.decides >= 0:
-                decides[shot.decides] = True
-            post['object'].decides = decides
-            post['image'].decides = torch.tensor([shot.decides >= 0])
+            post['object'].decides = torch.tensor(shot.decides,
+                                                  dtype=torch.bool)
+            post['image'].decides = torch.tensor([any(shot.decides)])
             post['image'].relevant = torch.tensor([draft.relevant])
             posts.append(post)
         return posts
@@ -129,15 +133,18 @@ class Camera:
 
     def _shoot(self, draft: Draft) -> Shot:
         dice, text = self.dice, draft.text
-        decider = (None if draft.shown is None
-                   else grammar.CLASS_OF_WORD[draft.shown])
+        deciders = {grammar.CLASS_OF_WORD[cue] for cue in draft.shown}
+        hidden = {grammar.CLASS_OF_WORD[cue] for cue in draft.hidden}
         # What no false object may be: anything that the text names, nor
         # another sign of a relation that it leaves open.
         named = {label for _, label in text.referents}
         seen: list[tuple[str, int]] = []  # (class, word or -1)
         if draft.relevant:
-            for cue in text.cues:
-                named.update(grammar.CUE_CLASSES[grammar.CUE_RELATION[cue]])
+            signs = {grammar.CUE_RELATION[cue] for cue in text.cues}
+            if len(text.clauses) > 1:  # Nor a sign of what a verb tells.
+                signs = signs.union(*(one.signs for one in text.clauses))
+            for sign in signs:
+                named.update(grammar.CUE_CLASSES[sign])
             for word, label in text.referents:
                 if label in grammar.SHOWN_AS:
                     shown = dice.roll() < _SHOWN_MENTION
@@ -145,8 +152,9 @@ class Camera:
                 elif label in grammar.CONTEXT:
                     shown = dice.roll() < _SHOWN_CONTEXT
                 else:
-                    shown = decider in (None, label)
-                if shown and (label == decider or dice.roll() >= self.noise):
+                    shown = label not in hidden
+                if shown and (label in deciders
+                              or dice.roll() >= self.noise):
                     seen.append((label, word))
             # What every photo holds beside its subject, then plain errors.
             seen += [(label, -1) for label in dice.sample(
@@ -167,7 +175,11 @@ class Camera:
             false = 3 + dice.below(6)
         others = [label for label in self.labels if label not in named]
         seen += [(dice.pick(others), -1) for _ in range(false)]
-        # Never too many: the deciding object comes before the false ones.
+        # Never too many: the deciding object comes before the false ones; of
+        # several clauses, it may not, and anything else may be missed.
+        if len(text.clauses) > 1 and len(seen) > _MAX_OBJECTS:
+            seen = sorted(dice.shuffled(seen),
+                          key=lambda one: one[0] not in deciders)
         seen = seen[:_MAX_OBJECTS]
         seen = dice.shuffled(seen)
         labels = [label for label, _ in seen]
@@ -179,7 +191,7 @@ class Camera:
                             if word >= 0),
                      [(s, o, self._predicate(labels[s], labels[o]))
                       for s, o in edges],
-                     labels.index(decider) if decider is not None else -1)
+                     [label in deciders for label in labels])
 
     def _edges(self, draft: Draft, place: dict[int, int],
                size: int) -> list[tuple[int, int]]:

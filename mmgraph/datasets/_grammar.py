@@ -15,6 +15,8 @@ RELATIONS_OF_TYPES: dict[tuple[str, str], tuple[str, ...]] = {
     ('PER', 'MISC'): ('/per/misc/present_in', '/per/misc/awarded'),
 }
 NEGATIVE = 'None'
+#: The relations without direction.
+SYMMETRIC = ('/per/per/couple', '/per/per/peer')
 
 #: Cue words: relation → object class → the nouns that name it.
 CUES: dict[str, dict[str, tuple[str, ...]]] = {
@@ -158,6 +160,17 @@ VERB_PATTERNS: tuple[str, ...] = (
     '[?advmod again/ADV]]',
 )
 
+#: What joins the sentences of a post: words with their parts of speech and
+#: labels, and the label of the sentence that follows.
+LINKS: tuple[tuple[tuple[tuple[str, str, str], ...], str], ...] = (
+    ((('and', 'CCONJ', 'cc'), ), 'conj'),
+    (((',', 'PUNCT', 'punct'), ('and', 'CCONJ', 'cc')), 'conj'),
+    (((',', 'PUNCT', 'punct'), ), 'parataxis'),
+    ((('.', 'PUNCT', 'punct'), ), 'parataxis'),
+    ((('!', 'PUNCT', 'punct'), ), 'parataxis'),
+    ((('...', 'PUNCT', 'punct'), ), 'parataxis'),
+)
+
 ADJECTIVES = ('old', 'new', 'tiny', 'huge', 'lovely', 'red', 'blue', 'green',
               'shiny', 'dusty', 'fancy', 'quiet')
 DETERMINERS = ('a', 'the', 'that', 'this')
@@ -249,10 +262,13 @@ def _pattern_words() -> set[str]:
             for form in part.rpartition('/')[0].split('|')}
 
 
-def make_vocabularies() -> dict[str, Vocabulary]:
-    r"""The vocabularies of every split of every :obj:`SyntheticPosts`."""
-    relations = [NEGATIVE, *(relation for group in RELATIONS_OF_TYPES.values()
-                             for relation in group)]
+def make_vocabularies(joint: bool = False) -> dict[str, Vocabulary]:
+    r"""The vocabularies of every split of every :obj:`SyntheticPosts`; those
+    for joint extraction have no label that stands for none.
+    """
+    relations = [relation for group in RELATIONS_OF_TYPES.values()
+                 for relation in group]
+    kinds = ['PER', 'LOC', 'ORG', 'MISC']
     classes = [*CONTEXT, *(label for group in CUES.values()
                            for label in group)]
     classes += [label for group in SHOWN_AS.values() for label in group]
@@ -262,10 +278,11 @@ def make_vocabularies() -> dict[str, Vocabulary]:
              *WORK_FIRST, *WORK_LAST, *HANDLES, 'and', ',', *_pattern_words(),
              *(prep for verbs in VERBS.values() for _, prep in verbs if prep)}
     predicates = sorted({p for group in PREDICATES.values() for p in group})
-    types = Vocabulary(['unknown', 'PER', 'LOC', 'ORG', 'MISC'],
-                       unknown='unknown')
+    types = (Vocabulary(kinds) if joint else
+             Vocabulary(['unknown', *kinds], unknown='unknown'))
     return {
-        'relation': Vocabulary(relations, scheme='MNRE'),
+        'relation': Vocabulary(relations if joint else [NEGATIVE, *relations],
+                               scheme='MNRE'),
         'dependency': CLEAR,
         'pos': UPOS,
         'entity': types,

@@ -1,17 +1,32 @@
 """Writes the texts of ``SyntheticPosts``."""
 import re
 from collections.abc import Sequence
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar, cast
 
 import numpy as np
 
 from mmgraph.datasets import _grammar as grammar
 
-__all__ = ['Dice', 'Text', 'Writer']
+__all__ = ['Clause', 'Dice', 'Text', 'Writer']
 
 T = TypeVar('T')
 
-_MIN_WORDS, _MAX_WORDS = 6, 25
+_MIN_WORDS, _MAX_WORDS = 6, 25  # A clause, on average.
+
+
+class Clause(NamedTuple):
+    r"""What a sentence is to say of two mentions."""
+    types: tuple[str, str]
+    cues: list[str]
+    verb: tuple[str, str] | None  # With its preposition.
+    relation: str | None  # None: that of one of the cues, as the image shows.
+
+    @property
+    def signs(self) -> set[str]:
+        r"""The relations that the words name."""
+        named = {grammar.CUE_RELATION[cue] for cue in self.cues}
+        return named if self.verb is None else {
+            *named, grammar.VERB_RELATION[self.verb[0]]}
 
 
 class Text(NamedTuple):
@@ -19,13 +34,17 @@ class Text(NamedTuple):
     heads: list[int]
     labels: list[str]
     pos: list[str]
-    #: ((start, end), type) of the head and the tail mention.
+    #: ((start, end), type) of the head and the tail mention of each clause.
     mentions: list[tuple[tuple[int, int], str]]
     #: (word position, object class or type of mention) of what can be shown.
     referents: list[tuple[int, str]]
-    cues: list[str]
+    clauses: Sequence[Clause]
     #: The word whose type the text does not tell; -1 if there is none.
     alias: int = -1
+
+    @property
+    def cues(self) -> list[str]:
+        return [cue for clause in self.clauses for cue in clause.cues]
 
     def named(self, name: str, kind: str) -> 'Text':
         r"""The same text about something else of an untold type."""
@@ -127,6 +146,39 @@ class Writer:
 
     def ambiguous(self, num_choices: int) -> Text:
         r"""A text with cues of :obj:`num_choices` relations."""
+        return self._compose([self._open(num_choices)])
+
+    def decided(self) -> tuple[Text, str]:
+        r"""A text that tells its relation, and the relation."""
+        clause = self._told()
+        return self._compose([clause]), cast(str, clause.relation)
+
+    def untold(self) -> Text:
+        r"""A text whose tail tells nothing, to be :meth:`Text.named`."""
+        cued = self.dice.roll() < 0.6
+        return self._compose([Clause(
+            ('PER', ''), [self._cue(grammar.NEGATIVE)] if cued else [], None,
+            grammar.NEGATIVE)])
+
+    def several(self, opened: Sequence[bool], num_choices: int) -> Text:
+        r"""A text of as many clauses, of which those that are
+        :obj:`opened` have cues of :obj:`num_choices` relations. No two
+        clauses name the same relation, and no two names share a word.
+        """
+        while True:
+            clauses = [self._open(num_choices) if free else self._told()
+                       for free in opened]
+            signs = [sign for clause in clauses for sign in clause.signs]
+            if len(set(signs)) == len(signs):
+                break
+        while True:
+            text = self._compose(clauses)
+            names = [word for word, pos in zip(text.words, text.pos)
+                     if pos == 'PROPN']
+            if len(set(names)) == len(names):
+                return text
+
+    def _open(self, num_choices: int) -> Clause:
         dice = self.dice
         types = dice.pick(self._types)
         relations = list(grammar.RELATIONS_OF_TYPES[types])
@@ -137,17 +189,16 @@ class Writer:
         else:
             chosen = dice.sample(relations, num_choices)
         cues = [self._cue(relation) for relation in dice.shuffled(chosen)]
-        return self._compose(types, cues)
+        return Clause(types, cues, None, None)
 
-    def decided(self) -> tuple[Text, str]:
-        r"""A text that tells its relation, and the relation."""
+    def _told(self) -> Clause:
         dice = self.dice
         types = dice.pick(self._types)
         if dice.roll() < self._negative_share:
             relation = grammar.NEGATIVE
             cued = dice.roll() < 0.6
-            return self._compose(
-                types, [self._cue(relation)] if cued else []), relation
+            return Clause(types, [self._cue(relation)] if cued else [], None,
+                          relation)
         relation = dice.pick(grammar.RELATIONS_OF_TYPES[types])
         roll = dice.roll()
         if roll < 0.6:  # By one cue, or two that agree.
@@ -155,76 +206,84 @@ class Writer:
                                  2 if roll < 0.1 else 1)
             cues = [dice.pick(grammar.CUES[relation][label])
                     for label in labels]
-            return self._compose(types, cues), relation
+            return Clause(types, cues, None, relation)
         cues = [self._cue(relation)] if roll < 0.8 else []
         verb = dice.pick(grammar.VERBS[relation])
-        return self._compose(types, cues, verb), relation
-
-    def untold(self) -> Text:
-        r"""A text whose tail tells nothing, to be :meth:`Text.named`."""
-        cued = self.dice.roll() < 0.6
-        return self._compose(('PER', ''), [self._cue(grammar.NEGATIVE)]
-                             if cued else [])
+        return Clause(types, cues, verb, relation)
 
     def _cue(self, relation: str) -> str:
         label = self.dice.pick(grammar.CUE_CLASSES[relation])
         return self.dice.pick(grammar.CUES[relation][label])
 
-    def _compose(
-        self,
-        types: tuple[str, str],
-        cues: list[str],
-        verb: tuple[str, str] | None = None,
-    ) -> Text:
+    def _compose(self, clauses: Sequence[Clause]) -> Text:
+        least, most = _MIN_WORDS * len(clauses), _MAX_WORDS * len(clauses)
         while True:
-            text = self._fill(types, cues, verb)
+            text = self._fill(clauses)
             key = ' '.join(text.words)
-            if (_MIN_WORDS <= len(text.words) <= _MAX_WORDS
-                    and key not in self.seen):
+            if least <= len(text.words) <= most and key not in self.seen:
                 self.seen.add(key)
                 return text
 
-    def _fill(
-        self,
-        types: tuple[str, str],
-        cues: list[str],
-        verb: tuple[str, str] | None,
-    ) -> Text:
+    def _fill(self, clauses: Sequence[Clause]) -> Text:
         dice = self.dice
-        items = dice.pick(dice.pick(
-            self._patterns if verb is None else self._verb_patterns))
-        sites = self._sites(cues, sum(item.forms == ('N', )
-                                      for item in items))
+        items: list[Item] = []
+        part: list[int] = []  # The clause of each item.
+        sites: list[list[list[str]]] = []
+        swap: list[bool] = []
+        context = tuple(grammar.CONTEXT)
+        for i, clause in enumerate(clauses):
+            phrase = dice.pick(dice.pick(
+                self._patterns if clause.verb is None
+                else self._verb_patterns))
+            sites.append(self._sites(
+                clause.cues, sum(item.forms == ('N', ) for item in phrase),
+                context))
+            used = {grammar.CLASS_OF_WORD[noun] for site in sites[-1]
+                    for noun in site}
+            context = tuple(label for label in context if label not in used)
+            # The person that the pattern speaks of is the head of the
+            # relation, except that two persons take either role.
+            swap.append(clause.types[1] == 'PER' and dice.roll() < 0.5)
+            items += self._joined(items, phrase) if i else phrase
+            part += [i] * (len(items) - len(part))
         page = Page(dice)
-        # The person that the pattern speaks of is the head of the relation,
-        # except that two persons take either role.
-        swap = types[1] == 'PER' and dice.roll() < 0.5
         if dice.roll() < 0.15:
             page.add(dice.pick(grammar.OPENERS), 'INTJ', 'intj', -1)
         at = []  # The word of each item.
-        for item in items:
-            slot = item.forms[0]
+        for item, i in zip(items, part):
+            _, other = clauses[i].types
+            verb, slot = clauses[i].verb, item.forms[0]
+            head, tail = 2 * i + swap[i], 2 * i + (not swap[i])
             if item.pos:
                 at.append(page.add(dice.pick(item.forms), item.pos,
                                    item.label, item.head))
             elif slot == 'P':
-                at.append(page.mention('PER', item.label, item.head, swap))
+                at.append(page.mention('PER', item.label, item.head, head))
             elif slot == 'O':
-                at.append(page.mention(types[1], item.label, item.head,
-                                       not swap))
+                at.append(page.mention(other, item.label, item.head, tail))
             elif slot == 'L':
                 at.append(page.place(item.label, item.head))
             elif slot == 'N':
-                at.append(page.nouns(sites.pop(), item.label, item.head))
+                at.append(page.nouns(sites[i].pop(), item.label, item.head))
             elif verb is not None:  # 'V'
                 at.append(page.add(verb[0], 'VERB', item.label, item.head))
-                page.verb_object(verb[1], types[1], at[-1], not swap)
+                page.verb_object(verb[1], other, at[-1], tail)
         heads = page.close(at, items)
         return Text(page.words, heads, page.labels, page.pos,
-                     [page.mentions[False], page.mentions[True]],
-                     page.referents, cues, page.alias)
+                    [page.mentions[i] for i in range(2 * len(clauses))],
+                    page.referents, clauses, page.alias)
 
-    def _sites(self, cues: list[str], size: int) -> list[list[str]]:
+    def _joined(self, before: list[Item], phrase: list[Item]) -> list[Item]:
+        r"""A phrase and the words that join it to the first one's root."""
+        root = next(i for i, item in enumerate(before) if item.head < 0)
+        link, label = self.dice.pick(grammar.LINKS)
+        start = len(before) + len(link)
+        return [Item((word, ), pos, name, root) for word, pos, name in link] + [
+            item._replace(head=item.head + start) if item.head >= 0 else
+            item._replace(head=root, label=label) for item in phrase]
+
+    def _sites(self, cues: list[str], size: int,
+               context: Sequence[str]) -> list[list[str]]:
         r"""The nouns of each noun phrase: cues at random places, the rest
         filled with context, further cues coordinated.
         """
@@ -233,7 +292,7 @@ class Writer:
         sites: list[list[str]] = [[] for _ in order]
         for i, cue in enumerate(cues):
             sites[order[i % size]].append(cue)
-        labels = dice.sample(tuple(grammar.CONTEXT), size)
+        labels = dice.sample(context, size)
         for site, label in zip(sites, labels):
             if not site:
                 site.append(dice.pick(grammar.CONTEXT[label]))
@@ -252,7 +311,7 @@ class Page:
         self.labels: list[str] = []
         self.heads: list[int | None] = []
         self.owners: list[int] = []
-        self.mentions: dict[bool, tuple[tuple[int, int], str]] = {}
+        self.mentions: dict[int, tuple[tuple[int, int], str]] = {}
         self.referents: list[tuple[int, str]] = []
         self.alias = -1
 
@@ -282,18 +341,18 @@ class Page:
             return name
         return [dice.pick(grammar.WORK_FIRST), dice.pick(grammar.WORK_LAST)]
 
-    def mention(self, kind: str, label: str, owner: int, tail: bool,
+    def mention(self, kind: str, label: str, owner: int, number: int,
                 head: int | None = None) -> int:
         if not kind:
             self.alias = at = self.add('', 'PROPN', label, owner, head)
-            self.mentions[tail] = (at, at + 1), kind
+            self.mentions[number] = (at, at + 1), kind
             return at
         *first, last = self.name(kind)
         start = len(self.words)
         for word in first:
             self.add(word, 'PROPN', 'compound', -1, start + len(first))
         at = self.add(last, 'PROPN', label, owner, head)
-        self.mentions[tail] = (start, at + 1), kind
+        self.mentions[number] = (start, at + 1), kind
         self.referents.append((at, kind))
         return at
 
@@ -325,10 +384,10 @@ class Page:
         return at
 
     def verb_object(self, prep: str, kind: str, verb: int,
-                    tail: bool) -> None:
+                    number: int) -> None:
         if prep:
             verb = self.add(prep, 'ADP', 'prep', -1, verb)
-        self.mention(kind, 'pobj' if prep else 'dobj', -1, tail, verb)
+        self.mention(kind, 'pobj' if prep else 'dobj', -1, number, verb)
 
     def close(self, at: list[int], items: list[Item]) -> list[int]:
         r"""Ends the text and tells every word's governor."""

@@ -1,5 +1,5 @@
 """Posts from a grammar, with everything about them known."""
-from typing import Any, cast, get_args
+from typing import Any, ClassVar, cast, get_args
 
 import numpy as np
 import torch
@@ -11,9 +11,11 @@ from mmgraph.data import RelationGraph
 from mmgraph.datasets import _events as events
 from mmgraph.datasets import _grammar as grammar
 from mmgraph.datasets._camera import Camera, Draft
+from mmgraph.datasets._clauses import best_answers, best_f1, write_clauses
 from mmgraph.datasets._drawing import draw_objects
 from mmgraph.datasets._writer import Dice, Writer
 from mmgraph.datasets.base import PostDataset, Row
+from mmgraph.errors import InputError
 from mmgraph.typing import NeighbourPool, Split
 from mmgraph.utils import check_not_negative, suggest
 
@@ -30,7 +32,9 @@ class SyntheticPosts(PostDataset):
     downloaded.
 
     It answers three questions that no real corpus can: *does a model use the
-    image*, *is an alignment right*, and *does a model use other posts*.
+    image*, *is an alignment right*, and *does a model use other posts*. It
+    serves the extraction of relations between known mentions, of mentions,
+    and, with :obj:`clauses`, of both at once.
 
     **What decides the relation.** Every relation has cue nouns ("ring",
     "jersey", …), and everyday nouns ("coffee", "umbrella", …) are the cues of
@@ -103,12 +107,43 @@ class SyntheticPosts(PostDataset):
       region shows one of the objects or nothing, and two of the four show the
       event of a cross post's image.
 
+    **Joint extraction.** With :obj:`clauses` :math:`= C \geq 1`, a post
+    consists of :math:`C` such sentences, joined to one tree: each further
+    sentence hangs on the root of the first one, by :obj:`parataxis` behind
+    punctuation or by :obj:`conj` behind "and". There is one image. An
+    instance is a post with all its :math:`2 C` mentions (head and tail of the
+    first clause, of the second one, …) and at most one relation a clause:
+
+    * a clause whose answer is the negative relation has mentions, but no
+      relation. So :obj:`vocabularies['relation']` has no :obj:`None`,
+      :attr:`negative` is :obj:`None`, and :obj:`vocabularies['entity']` is
+      the four types, without :obj:`unknown`;
+    * :obj:`visual` is the share of *clauses* that only the image decides,
+      wherever they are. A group of :obj:`num_choices` twins shares the text,
+      and each choice of each of its ambiguous clauses is shown once, in an
+      order drawn for each clause. :obj:`post['object'].decides` marks all
+      deciding objects;
+    * no two clauses of a post name the same relation by a cue or a verb, and
+      no object that the text does not name is a cue of any of them: an object
+      can decide its own clause only;
+    * no word occurs in two names of a post, mentions or places.
+
+    Mentions and their types are told by the text (the places beside the
+    relation, which are none, hang on "in"; mentions do so behind a verb that
+    decides only). :attr:`text_only_quintuple_ceiling` says what quintuple F1
+    that leaves; text and image together tell every quintuple but for its
+    direction. :attr:`symmetric` relations have none, and types that differ
+    tell it. Nothing tells it of :obj:`/per/per/parent`, as the head is drawn
+    at random: half of them are expected to be right, so that *directed* F1
+    ends at one minus half their share of all relations, 5 to 7 points below
+    the undirected one.
+
     .. note::
         With :obj:`visual`, the number of visual posts is rounded to whole
         groups of twins; :attr:`visual_share` tells the share there is.
         Texts depend on :obj:`seed`, :obj:`split`, :obj:`num_posts`,
-        :obj:`visual`, :obj:`num_choices`, :obj:`cross` and
-        :obj:`num_events` only; object classes' prototypes on :obj:`seed` and
+        :obj:`visual`, :obj:`num_choices`, :obj:`cross`, :obj:`num_events` and
+        :obj:`clauses` only; object classes' prototypes on :obj:`seed` and
         :obj:`object_dim` only, so that all splits are draws from one world.
         The number of cross posts is a multiple of four.
 
@@ -117,8 +152,9 @@ class SyntheticPosts(PostDataset):
             independent draws. (default: :obj:`'train'`)
         num_posts (int, optional): Number of posts. (default: :obj:`2000`)
         visual (float, optional): Share of posts whose relation only the image
-            decides. (default: :obj:`0.5`)
-        irrelevant (float, optional): Share of posts with an unrelated image.
+            decides; of clauses, with :obj:`clauses`. (default: :obj:`0.5`)
+        irrelevant (float, optional): Share of posts with an unrelated image:
+            posts whose text decides, every clause of it.
             (default: :obj:`0.0`)
         detector_noise (float, optional): In :math:`[0, 1]`. The length of the
             Gaussian noise on object features relative to the length of the
@@ -127,7 +163,8 @@ class SyntheticPosts(PostDataset):
             that each of three false objects is seen, that a predicate is
             missed, and that an object gets a false one.
             (default: :obj:`0.1`)
-        num_choices (int, optional): Relations named by a visual post, 2 or 3.
+        num_choices (int, optional): Relations named by a visual post or an
+            ambiguous clause, 2 or 3; 2 with three clauses.
             (default: :obj:`2`)
         distractors (int, optional): How many cue objects that the text does
             not name a relevant image shows, 0 to 3. (default: :obj:`1`)
@@ -135,6 +172,9 @@ class SyntheticPosts(PostDataset):
         num_events (int, optional): Number of events, a multiple of four, at
             least eight. Each is shown by about as many images of a split as
             there are cross posts an event. (default: :obj:`40`)
+        clauses (int, optional): Clauses a post, 1 to 3, for joint
+            extraction; :obj:`0` for posts with one relation that may be
+            :obj:`None`. (default: :obj:`0`)
         object_dim (int, optional): Size :math:`F` of object features.
             (default: :obj:`64`)
         seed (int, optional): Seed of the world. (default: :obj:`0`)
@@ -143,7 +183,9 @@ class SyntheticPosts(PostDataset):
 
     Raises:
         ValueError: If an argument is out of its range, or
-            :obj:`visual + irrelevant + cross` exceeds one.
+            :obj:`visual + irrelevant + cross` exceeds one; or if, with
+            :obj:`clauses`, there are cross posts, three choices in three
+            clauses, or not enough posts for :obj:`irrelevant`.
 
     Example:
         >>> dataset = SyntheticPosts(num_posts=100, visual=0.5, seed=0)
@@ -157,7 +199,14 @@ class SyntheticPosts(PostDataset):
         0.889
         >>> dataset.relation_graph(k=3)
         RelationGraph(300 texts, 300 images | 900 matches, 900 resembles | k=3)
+        >>> joint = SyntheticPosts(num_posts=100, visual=0.6, clauses=2)
+        >>> len(joint[1].entities), len(joint[1].relations)
+        (4, 2)
+        >>> round(joint.text_only_quintuple_ceiling, 3)
+        0.714
     """
+    symmetric: ClassVar[tuple[str, ...]] = grammar.SYMMETRIC
+
     def __init__(
         self,
         split: Split = 'train',
@@ -169,6 +218,7 @@ class SyntheticPosts(PostDataset):
         distractors: int = 1,
         cross: float = 0.0,
         num_events: int = 40,
+        clauses: int = 0,
         object_dim: int = 64,
         seed: int = 0,
         transform: BaseTransform | None = None,
@@ -207,6 +257,14 @@ class SyntheticPosts(PostDataset):
         if not 0 <= distractors <= 3:
             raise ValueError(f"'distractors' must be in [0, 3] (got "
                              f'{distractors})')
+        if not 0 <= clauses <= 3:
+            raise ValueError(f"'clauses' must be in [0, 3] (got {clauses})")
+        if clauses and cross:
+            raise ValueError(f"'cross' must be 0 with 'clauses' (got {cross} "
+                             f'and {clauses}); cross posts have one relation')
+        if clauses == 3 and num_choices == 3:
+            raise ValueError("'num_choices' must be 2 with three clauses (got "
+                             '3); there are too few relations')
         if seed < 0:
             raise ValueError(f"'seed' must not be negative (got {seed})")
         self.split = split
@@ -217,23 +275,33 @@ class SyntheticPosts(PostDataset):
         self.distractors = distractors
         self.cross = cross
         self.num_events = num_events
+        self.clauses = clauses
         self.object_dim = object_dim
         self.seed = seed
-        vocabularies = grammar.make_vocabularies()
+        vocabularies = grammar.make_vocabularies(clauses > 0)
         drafts = self._write(num_posts, frozenset(vocabularies['word']))
         camera = Camera(vocabularies, split, self._seed('image'),
                         [seed, _WORLD], detector_noise, distractors,
                         object_dim)
         posts = camera.take(drafts, regions=cross > 0)
+        relations = vocabularies['relation']
         rows = [Row(i, [(*span, vocabularies['entity'].to_id(kind))
                         for span, kind in draft.text.mentions],
-                    [(0, 1, vocabularies['relation'].to_id(draft.relation))])
+                    [(2 * c, 2 * c + 1, relations.to_id(relation))
+                     for c, relation in enumerate(draft.relations)
+                     if relation in relations])
                 for i, draft in enumerate(drafts)]
         super().__init__(posts, rows, vocabularies, transform,
-                         grammar.NEGATIVE)
+                         None if clauses else grammar.NEGATIVE)
         self._twins = torch.tensor([draft.group for draft in drafts])
-        self._decides = torch.tensor([draft.shown is not None
-                                     for draft in drafts])
+        # The relation of each clause, -1 for none, and what only the image
+        # decides.
+        self._answers = torch.tensor([
+            [relations.to_id(relation) if relation in relations else -1
+             for relation in draft.relations] for draft in drafts])
+        self._open = torch.tensor([
+            [clause.relation is None for clause in draft.text.clauses]
+            for draft in drafts])
         self._cross_twins = torch.tensor([draft.twins for draft in drafts])
         self._text_event = torch.tensor([draft.event for draft in drafts])
         self._image_event = torch.tensor([draft.shows for draft in drafts])
@@ -243,6 +311,22 @@ class SyntheticPosts(PostDataset):
                 ('text', 'order', 'image', 'event', 'key').index(what)]
 
     def _write(self, num_posts: int, known: frozenset[str]) -> list[Draft]:
+        writer = Writer(Dice(self._seed('text')))
+        if self.clauses:
+            drafts = write_clauses(writer, num_posts, self.clauses,
+                                   self.num_choices, self.visual,
+                                   self.irrelevant)
+        else:
+            drafts = self._write_single(writer, num_posts, known)
+        order = np.random.default_rng(self._seed('order'))
+        return [drafts[i] for i in order.permutation(len(drafts))]
+
+    def _write_single(
+        self,
+        writer: Writer,
+        num_posts: int,
+        known: frozenset[str],
+    ) -> list[Draft]:
         k, kinds = self.num_choices, len(events.KINDS)
         crossed = min(round(self.cross * num_posts / kinds),
                       num_posts // kinds)
@@ -250,19 +334,17 @@ class SyntheticPosts(PostDataset):
         groups = min(round(self.visual * num_posts / k), single // k)
         decided = single - k * groups
         unrelated = min(round(self.irrelevant * num_posts), decided)
-        writer = Writer(Dice(self._seed('text')))
         drafts = []
         for group in range(groups):
             text = writer.ambiguous(k)
-            drafts += [Draft(text, grammar.CUE_RELATION[word], word, True,
-                             group) for word in text.cues]
+            drafts += [Draft(text, (grammar.CUE_RELATION[word], ), (word, ),
+                             True, group) for word in text.cues]
         for i in range(decided):
             text, relation = writer.decided()
-            drafts.append(Draft(text, relation, None, i >= unrelated,
+            drafts.append(Draft(text, (relation, ), (), i >= unrelated,
                                 groups + i))
-        drafts += self._write_cross(writer, crossed, groups + decided, known)
-        order = np.random.default_rng(self._seed('order'))
-        return [drafts[i] for i in order.permutation(len(drafts))]
+        return drafts + self._write_cross(writer, crossed, groups + decided,
+                                          known)
 
     def _write_cross(
         self,
@@ -283,7 +365,7 @@ class SyntheticPosts(PostDataset):
                 taken.add(name)
                 drafts.append(Draft(
                     text.named(name, events.kind_of_event(about)),
-                    grammar.NEGATIVE, None, False, first + len(drafts),
+                    (grammar.NEGATIVE, ), (), False, first + len(drafts),
                     about, shows, twins))
         return drafts
 
@@ -297,7 +379,12 @@ class SyntheticPosts(PostDataset):
 
         For a whole split this is the number of text-decided posts plus the
         number of groups of twins, over :math:`N`.
+
+        Raises:
+            InputError: With :obj:`clauses`; see
+                :attr:`text_only_quintuple_ceiling`.
         """
+        self._check_single('text_only_ceiling')
         group = self._twins[self.post_index]
         width = len(self.vocabularies['relation'])
         pair, count = (group * width + self.relation_ids).unique(
@@ -306,9 +393,56 @@ class SyntheticPosts(PostDataset):
         return int(best.sum()) / len(self)
 
     @property
+    def text_only_quintuple_ceiling(self) -> float:
+        r"""The best quintuple F1 (micro, direction ignored) of any function of
+        the text that gives each pair of mentions at most one relation, on
+        this data set or on this slice of it:
+
+        .. math::
+            \max_{0 \le m \le M} \frac{2 \sum_{i \le m} a_i}
+                                      {G + \sum_{i \le m} b_i}
+
+        with :math:`G` relations. Each :math:`i` is a clause of a text that
+        occurs :math:`b_i` times, :math:`a_i > 0` times of them with the
+        relation that it has most often; they are in falling order of
+        :math:`a_i / b_i`. A function of the text answers such a clause alike
+        for all twins, right :math:`a_i` times at most, or leaves it out.
+
+        This is exact. Spans and types are told by the text, pairs across
+        clauses and clauses with :math:`a_i = 0` have nothing to gain, and if
+        :math:`F` is the maximum, a choice of clauses is best if and only if it
+        maximises :math:`\sum_i (2 a_i - F b_i)`: it holds the clauses with
+        :math:`a_i / b_i > F / 2`, and none of those below.
+
+        In a whole split, :math:`a_i / b_i` is one for what the text decides
+        and one over :obj:`num_choices` for the rest. With two choices it never
+        harms to answer: with :math:`A` relations that the text tells and
+        :math:`B` ambiguous clauses, the ceiling is :math:`(2 A + B) / (A + B +
+        G)`.
+
+        .. note::
+            To answer *several* relations for a pair would reach more (2/3
+            in place of 1/2, of a pair with two choices). No extractor here
+            does, and no pair has two.
+
+        Raises:
+            InputError: Without :obj:`clauses`; see :attr:`text_only_ceiling`.
+        """
+        if not self.clauses:
+            raise InputError("'text_only_quintuple_ceiling' is for joint "
+                             "extraction ('clauses' must be at least 1, got "
+                             '0)')
+        posts = self.post_index
+        answers = self._answers[posts]
+        return best_f1(*best_answers(self._twins[posts], answers),
+                       int((answers >= 0).sum()))
+
+    @property
     def visual_share(self) -> float:
-        r"""The share of posts whose relation only the image decides."""
-        return int(self._decides[self.post_index].sum()) / len(self)
+        r"""The share of posts whose relation only the image decides; of
+        clauses, with :obj:`clauses`.
+        """
+        return float(self._open[self.post_index].double().mean())
 
     @property
     def cross_share(self) -> float:
@@ -369,13 +503,24 @@ class SyntheticPosts(PostDataset):
 
     @property
     def majority(self) -> float:
-        r"""The share of the most frequent relation."""
+        r"""The share of the most frequent relation; not with
+        :obj:`clauses`.
+        """
+        self._check_single('majority')
         return int(self.relation_ids.bincount().max()) / len(self)
 
     @property
     def chance(self) -> float:
-        r"""The expected accuracy of guessing relations uniformly."""
+        r"""The expected accuracy of guessing relations uniformly; not with
+        :obj:`clauses`.
+        """
+        self._check_single('chance')
         return 1 / len(self.vocabularies['relation'])
+
+    def _check_single(self, what: str) -> None:
+        if self.clauses:
+            raise InputError(f"'{what}' is for posts with one relation each "
+                             f"('clauses' must be 0, got {self.clauses})")
 
     @property
     def cue_relations(self) -> dict[str, str]:
@@ -486,7 +631,14 @@ class SyntheticPosts(PostDataset):
                             size, names)
 
     def __repr__(self) -> str:
-        visual = int(self._decides[self.post_index].sum())
+        if self.clauses:
+            unit = 'clause' if self.clauses == 1 else 'clauses'
+            return (f'{type(self).__name__}({self.split}: {len(self)} posts, '
+                    f'{self.clauses} {unit} each, '
+                    f'{100 * self.visual_share:.4g} % visual, '
+                    f'text-only quintuple ceiling '
+                    f'{self.text_only_quintuple_ceiling:.4g})')
+        visual = int(self._open[self.post_index].sum())
         crossed = int((self.text_events >= 0).sum())
         return (f'{type(self).__name__}({self.split}: {len(self)} posts, '
                 f'{visual} visual, '

@@ -212,12 +212,13 @@ def _draw_title(ax: Any, post: Post, plan: Plan, names: _Names,
 
 
 def _mentions(post: Post) -> list[tuple[int, int, str]]:
-    r"""The marked mentions of the first relation, with their colours."""
-    entities, relations = post.entities, post.relations
-    if not relations:
-        return [(start, end, _SOFT) for start, end, _ in entities]
-    head, tail, _ = relations[0]
-    return [(*entities[head][:2], _HEAD), (*entities[tail][:2], _TAIL)]
+    r"""The mentions with their colours: those of the first relation, and
+    those in no relation or in further ones.
+    """
+    relations = post.relations
+    marked = dict(zip(relations[0], (_HEAD, _TAIL))) if relations else {}
+    return [(start, end, marked.get(i, _SOFT))
+            for i, (start, end, _) in enumerate(post.entities)]
 
 
 def _draw_words(ax: Any, post: Post, plan: Plan, words: Words) -> None:
