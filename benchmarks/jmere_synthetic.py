@@ -47,10 +47,10 @@ from mmgraph.train import PostDataModule, PostModule
 from mmgraph.transforms import WordPairs
 
 RESULT = Path(__file__).parent / 'results' / 'jmere_synthetic.json'
-NUM_POSTS, EPOCHS, SEEDS = 2000, 20, (0, 1, 2, 3, 4)
+NUM_POSTS, EPOCHS, SEEDS = 4000, 10, (0, 1, 2, 3, 4)
 QUICK_POSTS, QUICK_EPOCHS = 200, 2
 CLAUSES, VISUAL, DIM, WIDTH, EDGE_DIM, HEADS = 2, 0.5, 64, 64, 32, 4
-DROPOUT, LR, WARMUP, BATCH_SIZE, MIN_COUNT = 0.1, 2e-3, 50, 32, 2
+DROPOUT, LR, WARMUP, BATCH_SIZE, MIN_COUNT = 0.1, 5e-3, 100, 32, 2
 
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     'text': ('text only', dict(object_channels=None)),
