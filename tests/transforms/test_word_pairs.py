@@ -49,8 +49,12 @@ def slow_distances(heads, far):
     return rows
 
 
-def slow_pmi(texts, words, window, lower=str.lower):
+def slow_pmi(texts, words, window, lower=str.lower, leave_one_out=True):
     count = Counter()
+    texts, own = list(texts), [lower(word) for word in words]
+    same = [text for text in texts if [lower(word) for word in text] == own]
+    if leave_one_out and same:
+        texts.remove(same[0])
     for text in texts:
         for p, a in enumerate(text):
             for q, b in enumerate(text):
@@ -95,11 +99,26 @@ TEXT = st.lists(st.sampled_from(['a', 'A', 'b', 'c', 'd', 'e', 'F']),
 
 @settings(deadline=None)
 @given(texts=st.lists(TEXT, max_size=8), words=TEXT, window=st.integers(1, 9),
-       lower_case=st.booleans())
-def test_pmi(texts, words, window, lower_case):
-    pairs = WordPairs(window=window, lower_case=lower_case).fit(texts)
-    assert table(pairs(make([*words, 'new'])), 'pmi_id') == slow_pmi(
-        texts, [*words, 'new'], window, str.lower if lower_case else str)
+       lower_case=st.booleans(), leave_one_out=st.booleans())
+def test_pmi(texts, words, window, lower_case, leave_one_out):
+    pairs = WordPairs(window=window, lower_case=lower_case,
+                      leave_one_out=leave_one_out).fit(texts)
+    lower = str.lower if lower_case else str
+    for post in [*words, 'new'], *texts:
+        assert table(pairs(make(post)), 'pmi_id') == slow_pmi(
+            texts, post, window, lower, leave_one_out)
+
+
+def test_own_text_is_left_out():
+    texts = [['a', 'b'], ['a', 'c'], ['d', 'e']]
+    left, kept = (WordPairs(leave_one_out=flag).fit(texts)
+                  for flag in (True, False))
+    assert table(left(make(['a', 'b'])), 'pmi_id') == [[0, 0], [0, 0]]
+    assert table(kept(make(['a', 'b'])), 'pmi_id') == [[0, 1], [1, 0]]
+    # Another post with the same words is not left out, nor a second copy.
+    for pairs, post in ((left, ['a', 'b', 'x']), (left.fit(texts * 2),
+                                                  ['a', 'b'])):
+        assert table(pairs(make(post)), 'pmi_id')[0][1] == 1
 
 
 @pytest.mark.parametrize('n, expected', [
@@ -107,14 +126,15 @@ def test_pmi(texts, words, window, lower_case):
 def test_bins(n, expected):
     # PMI = log2(c_ab total / (row_a col_b)) = log2(1 (2 + 2 n) / (1 1)),
     # rounded: 1, 2, 3, 4, 5, 6, 7.
-    pairs = WordPairs().fit([['a', 'b']] + [['c', 'd']] * n)
+    pairs = WordPairs(leave_one_out=False).fit(
+        [['a', 'b']] + [['c', 'd']] * n)
     assert table(pairs(make(['a', 'b'])), 'pmi_id') == [
         [0, expected], [expected, 0]]
 
 
 def test_last_bin():
     texts = [['a', 'b'], [str(i) for i in range(200_000)]]
-    pairs = WordPairs().fit(texts)
+    pairs = WordPairs(leave_one_out=False).fit(texts)
     assert table(pairs(make(['a', 'b'])), 'pmi_id')[0][1] == 10
 
 
@@ -148,7 +168,7 @@ def test_leaves_the_post_alone():
 
 
 def test_texts_are_counted_anew():
-    pairs = WordPairs()
+    pairs = WordPairs(leave_one_out=False)
     assert pairs.fit([['a', 'b'], ['c', 'd']]) is pairs
     assert table(pairs(make(['a', 'b'])), 'pmi_id')[0][1] == 1
     pairs.fit(text for text in [['c', 'd']])
@@ -172,7 +192,7 @@ def test_arguments(kwargs, message):
 def test_repr_tells_what_was_counted():
     pairs = WordPairs(max_distance=3, window=2, lower_case=False)
     assert repr(pairs) == ('WordPairs(max_distance=3, window=2, '
-                           'lower_case=False)')
+                           'lower_case=False, leave_one_out=True)')
     assert repr(eval(repr(pairs), {'WordPairs': WordPairs})) == repr(pairs)
     shown = [repr(pairs.fit(texts)) for texts in (
         [], [['a', 'b'], ['c', 'd']], [['a', 'c'], ['b', 'd']],
