@@ -228,7 +228,10 @@ def main(args: Sequence[str] | None = None) -> list[dict[str, Any]]:
                   f"F1 {100 * item['f1']:5.1f}", flush=True)
             if output:
                 write_json(output, result(runs, num_posts, epochs))
-    show(result(runs, num_posts, epochs))
+    found = result(runs, num_posts, epochs)
+    if output:
+        write_json(output, found)
+    show(found)
     return runs
 
 
@@ -257,8 +260,10 @@ def result(runs: list[dict[str, Any]], num_posts: int,
         f'alignment is that one. Every seed is a world of its own; the test '
         f'split is scored once, after the last epoch. Settings are one for '
         f'all models and were chosen on the validation split of another '
-        f'world (seed 100). Seconds are those of the process, on a machine '
-        f'that did other work too.',
+        f'world (seed 100); the number of epochs and the share of clauses '
+        f'that the image decides after two shorter runs of seed 0 (half of '
+        f'the clauses: 73.9 text only, 81.2 with the image). Seconds are '
+        f'those of the process, on a machine that did other work too.',
         runs=runs,
         settings=dict(
             num_posts=num_posts, epochs=epochs, clauses=CLAUSES,
