@@ -23,7 +23,6 @@ Peers that are not on the package index are looked for in the folder
 import argparse
 import ast
 import contextlib
-import ctypes
 import fnmatch
 import hashlib
 import importlib
@@ -51,7 +50,12 @@ from torch_geometric.utils import erdos_renyi_graph, to_undirected
 from tqdm import tqdm
 
 import mmgraph
-from benchmarks.common import show, write_json
+from benchmarks.common import (
+    reset_peak,
+    show,
+    status_field,
+    write_json,
+)
 from benchmarks.peers.network_aligners import PEERS, NotInstalled, Problem
 from mmgraph.data import GraphPair
 from mmgraph.datasets import NetworkAlignment
@@ -402,25 +406,6 @@ def cpu() -> float:
     used = [resource.getrusage(who)
             for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(use.ru_utime + use.ru_stime for use in used)
-
-
-def status_field(name: str) -> int:
-    """A size in bytes from the kernel's account of this process; 0 where
-    there is none.
-    """
-    with contextlib.suppress(OSError):
-        for line in Path('/proc/self/status').read_text().splitlines():
-            if line.startswith(f'{name}:'):
-                return 1024 * int(line.split()[1])
-    return 0
-
-
-def reset_peak() -> None:
-    # What was freed but kept would be used again, unseen.
-    with contextlib.suppress(AttributeError, OSError):
-        ctypes.CDLL(None).malloc_trim(0)
-    with contextlib.suppress(OSError):
-        Path('/proc/self/clear_refs').write_text('5')
 
 
 def measure(method: Method, pair: GraphPair, seeds: torch.Tensor, seed: int,

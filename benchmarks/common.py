@@ -1,4 +1,6 @@
 """What the benchmark scripts share."""
+import contextlib
+import ctypes
 import importlib.util
 import json
 import math
@@ -122,3 +124,23 @@ def supervise(
         return dict(stopped=stopped)
     result: dict[str, Any] = json.loads(answer.splitlines()[-1])
     return result
+
+
+def status_field(name: str) -> int:
+    """A size in bytes from the kernel's account of this process; 0 where
+    there is none.
+    """
+    with contextlib.suppress(OSError):
+        for line in Path('/proc/self/status').read_text().splitlines():
+            if line.startswith(f'{name}:'):
+                return 1024 * int(line.split()[1])
+    return 0
+
+
+def reset_peak() -> None:
+    """Lets the peak memory of this process (``VmHWM``) start anew."""
+    # What was freed but kept would be used again, unseen.
+    with contextlib.suppress(AttributeError, OSError):
+        ctypes.CDLL(None).malloc_trim(0)
+    with contextlib.suppress(OSError):
+        Path('/proc/self/clear_refs').write_text('5')

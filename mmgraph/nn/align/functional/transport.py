@@ -24,6 +24,9 @@ MARGINALS = ('balanced', 'semi_relaxed', 'partial')
 #: Logits that spread less than this are scaled as plain numbers: no product
 #: of an entry and its two scales leaves the range of float32.
 _LINEAR_RANGE = 60.
+#: The same for all proximal steps together, in double: an entry that fell to
+#: zero on the way could not come back.
+_PROXIMAL_RANGE = 300.
 #: Stands for minus infinity; the difference of two of them is a number.
 _NEVER = -1e30
 
@@ -112,7 +115,7 @@ def ipot(
         shift = logit.detach().amax((1, 2), keepdim=True)
         logit = torch.where(masses.cell, logit - shift, _NEVER)
         lowest = torch.where(masses.cell, logit.detach(), 0.).amin()
-        if bool(lowest > -_LINEAR_RANGE):
+        if bool(lowest * num_iters > -_PROXIMAL_RANGE):
             return _ipot_linear(logit.double().exp(), masses, num_iters,
                                 num_inner).to(dtype)
         log_p, log_q = masses.row.log(), masses.col.log()
@@ -559,8 +562,8 @@ def _ipot_linear(
     num_inner: int,
 ) -> Tensor:
     r"""Proximal steps on plain numbers, twice as fast as on their logarithms.
-    A plan spreads farther than the kernel of one step: double has the room,
-    and what leaves it is zero to any accuracy.
+    A plan spreads as far as the kernels of all steps together: double has the
+    room.
     """
     p, q = masses.row.double(), masses.col.transpose(1, 2).double()
     tiny = torch.finfo(p.dtype).tiny
