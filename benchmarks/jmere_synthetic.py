@@ -229,10 +229,39 @@ def main(args: Sequence[str] | None = None) -> list[dict[str, Any]]:
             if output:
                 write_json(output, result(runs, num_posts, epochs))
     found = result(runs, num_posts, epochs)
+    show(found)
     if output:
         write_json(output, found)
-    show(found)
+        plot(runs, output.with_suffix('.png'))
+        print(f'\nwrote {output} and its picture')
     return runs
+
+
+def plot(runs: Sequence[dict[str, Any]], path: Path) -> None:
+    """Quintuple F1 of each setting, and what the text can tell."""
+    import matplotlib
+    matplotlib.use('Agg')
+    import matplotlib.pyplot as plt
+
+    found = {name: [100 * item['f1'] for item in runs
+                    if item['model'] == name] for name in MODELS}
+    names = [name for name in MODELS if found[name]]
+    figure, axis = plt.subplots(figsize=(8, 0.5 * len(names) + 1.2),
+                                layout='constrained')
+    for y, name in enumerate(names):
+        axis.barh(y, statistics.fmean(found[name]), color='#56b4e9')
+        axis.plot(found[name], [y] * len(found[name]), 'o', color='#28323f',
+                  markersize=4)
+    bound = 100 * statistics.fmean({
+        item['seed']: item['text_ceiling'] for item in runs}.values())
+    axis.axvline(bound, color='#d55e00', linestyle='--',
+                 label='most from the text')
+    axis.set(yticks=range(len(names)), xlabel='quintuple F1 (%)',
+             yticklabels=[MODELS[name][0] for name in names], xlim=(0, 100))
+    axis.invert_yaxis()
+    axis.legend(loc='lower right')
+    figure.savefig(path, dpi=90)
+    plt.close(figure)
 
 
 def load(path: Path | None) -> list[dict[str, Any]]:

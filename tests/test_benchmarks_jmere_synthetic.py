@@ -13,6 +13,7 @@ def test_quick_is_recorded_and_resumed(tmp_path, capsys, monkeypatch):
     # What is recorded is not run again.
     monkeypatch.setattr(bench, 'run', lambda *_: pytest.fail('run again'))
     assert bench.main(args) == first
+    assert path.with_suffix('.png').read_bytes()[:4] == b'\x89PNG'
     written = json.loads(path.read_text('utf-8'))
     assert written['runs'] == first
     assert all(len(row) == len(written['columns'])
