@@ -145,7 +145,8 @@ def run(name: str, seed: int, num_posts: int, epochs: int,
 
 
 @torch.no_grad()
-def score(model: EEGA, data: PostDataModule, split: str) -> dict[str, float]:
+def score(model: EEGA, data: PostDataModule,
+          split: str) -> dict[str, float | None]:
     """The scores of a split, and the share of objects whose best word is
     right by the last alignment, where there is one.
     """
@@ -167,13 +168,14 @@ def score(model: EEGA, data: PostDataModule, split: str) -> dict[str, float]:
     return dict(**{key: found[key] for key in SCORES},
                 precision=found['precision'], recall=found['recall'],
                 ceiling=ceiling['f1'],
-                aligned=hits / total if total else float('nan'))
+                aligned=hits / total if total else None)
 
 
 def table(runs: Sequence[dict[str, Any]]) -> list[list[str]]:
     """Mean ± standard deviation over seeds."""
-    def cell(values: list[float]) -> str:
-        if not values or values[0] != values[0]:
+    def cell(found: list[float | None]) -> str:
+        values = [value for value in found if value is not None]
+        if not values:
             return ''
         mean = 100 * statistics.fmean(values)
         if len(values) < 2:
@@ -268,8 +270,10 @@ def load(path: Path | None) -> list[dict[str, Any]]:
     """What has been recorded."""
     if path is None or not path.is_file():
         return []
-    runs: list[dict[str, Any]] = json.loads(
-        path.read_text(encoding='utf-8'))['runs']
+    # Earlier runs have a NaN where nothing is aligned.
+    found = json.loads(path.read_text(encoding='utf-8'),
+                       parse_constant=lambda _: None)
+    runs: list[dict[str, Any]] = found['runs']
     return runs
 
 
