@@ -22,7 +22,8 @@ def make(model=None, total=100, max_epochs=1, max_steps=-1, **kwargs):
     module = PostModule(model, VOCABULARIES, 'None', **kwargs)
     module._trainer = SimpleNamespace(
         estimated_stepping_batches=total, max_epochs=max_epochs,
-        max_steps=max_steps, gradient_clip_val=None, precision='32-true')
+        max_steps=max_steps, gradient_clip_val=None,
+        precision_plugin=SimpleNamespace(scaler=None))
     return module
 
 
@@ -49,13 +50,12 @@ def test_optimizer_groups():
     assert any('LayerNorm.weight' in name for name in spared)
 
 
-@pytest.mark.parametrize('clip, precision, fused', [
-    (None, '16-mixed', True), (1.0, '32-true', True),
-    (1.0, '16-mixed', False)])
-def test_fused_unless_gradients_are_clipped_unscaled(clip, precision, fused):
+@pytest.mark.parametrize('clip, scaler, fused', [
+    (None, object(), True), (1.0, None, True), (1.0, object(), False)])
+def test_fused_unless_scaled_gradients_are_clipped(clip, scaler, fused):
     module = make()
     module.trainer.gradient_clip_val = clip
-    module.trainer.precision = precision
+    module.trainer.precision_plugin.scaler = scaler
     assert optimizer_of(module)[0].defaults['fused'] is fused
 
 
@@ -246,3 +246,17 @@ def test_checkpoints_that_do_not_fit(tiny_run):
         module.on_load_checkpoint(checkpoint_of(text))
     with pytest.raises(InputError, match='another model: only the checkpoint'):
         text.on_load_checkpoint(checkpoint_of(module))
+
+
+@pytest.mark.parametrize('precision', ['32-true', 'bf16-mixed'])
+@pytest.mark.parametrize('algorithm', ['norm', 'value'])
+def test_gradients_are_clipped(tiny_run, tiny_trainer, precision, algorithm):
+    module, data = tiny_run()
+    seen = []
+    module.on_train_batch_end = lambda *_: seen.extend(
+        p.grad.flatten() for p in module.parameters() if p.grad is not None)
+    tiny_trainer(max_steps=1, precision=precision, gradient_clip_val=1e-3,
+                 gradient_clip_algorithm=algorithm).fit(module, data)
+    grad = torch.cat(seen)
+    size = grad.norm() if algorithm == 'norm' else grad.abs().max()
+    assert float(size) == pytest.approx(1e-3, rel=0.01)
