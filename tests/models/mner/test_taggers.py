@@ -4,13 +4,12 @@ import torch
 from torch_geometric.data import Batch
 
 from mmgraph.data import Post, Vocabulary
-from mmgraph.models import Entity
+from mmgraph.models import Entity, word_states
 from mmgraph.models.mner import (
     BertCRF,
     BertSoftmax,
     BiLSTMCRF,
     TagOutput,
-    word_states,
 )
 from mmgraph.models.mner.base import kept_tags
 from mmgraph.nn import build_from_config
